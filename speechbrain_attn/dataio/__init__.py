@@ -1,0 +1,1 @@
+"""From audio files and trial lists to batches."""

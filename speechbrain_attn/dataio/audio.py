@@ -1,0 +1,117 @@
+"""Audio files as mono waveforms at one sample rate."""
+
+import os
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+from speechbrain_attn.errors import AudioError
+
+SAMPLE_RATE = 16000  # samples per second, everywhere in this package
+_DECODED_BY_AV = (".m4a", ".mp4", ".aac")
+
+
+def read_waveform(path, start=0, stop=None, sample_rate=SAMPLE_RATE):
+    """Read a stretch of an audio file as a float32 tensor, [samples].
+
+    Only the stretch is decoded. Channels are averaged and another sample rate
+    is converted (soxr).
+
+    Arguments
+    ---------
+    path : str or Path
+        wav, flac, ogg, opus or mp3 file; m4a with the extra ``av`` installed.
+    start, stop : int
+        First sample and the one after the last, counted at ``sample_rate``;
+        ``stop=None`` reads to the end.
+    sample_rate : int
+        Of the result, in samples per second.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, cannot be decoded, holds no samples in the
+        stretch, or holds NaN or infinite samples. The message names the file.
+
+    Example
+    -------
+    >>> import soundfile, tempfile
+    >>> path = tempfile.mkdtemp() + "/a.wav"
+    >>> soundfile.write(path, [0.0] * 8000, 16000)
+    >>> read_waveform(path, start=1000, stop=5000).shape
+    torch.Size([4000])
+    """
+    path = str(path)
+    if not os.path.isfile(path):
+        raise AudioError(f"{path}: no such audio file.")
+    if path.lower().endswith(_DECODED_BY_AV):
+        samples, rate = _read_with_av(path)
+        samples = samples[_at(start, rate, sample_rate) :]
+        if stop is not None:
+            samples = samples[: _at(stop - start, rate, sample_rate)]
+    else:
+        samples, rate = _read_with_soundfile(path, start, stop, sample_rate)
+    if samples.shape[1] > 1:
+        samples = samples.mean(axis=1, keepdims=True)
+    samples = samples[:, 0]
+    if rate != sample_rate:
+        samples = soxr.resample(samples, rate, sample_rate)
+    if len(samples) == 0:
+        raise AudioError(
+            f"{path}: no samples from {start} to {stop or 'the end'}; is the "
+            "file empty or cut short? Remove it from the list, or replace it."
+        )
+    if not np.isfinite(samples).all():
+        raise AudioError(
+            f"{path}: holds NaN or infinite samples; write it again from its "
+            "source, or remove it from the list."
+        )
+    return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+
+
+def _at(index, file_rate, sample_rate):
+    """A sample index at ``sample_rate`` as one at the file's own rate."""
+    return index * file_rate // sample_rate
+
+
+def _read_with_soundfile(path, start, stop, sample_rate):
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            file.seek(min(_at(start, rate, sample_rate), file.frames))
+            count = -1
+            if stop is not None:
+                count = _at(stop - start, rate, sample_rate)
+            return file.read(count, dtype="float32", always_2d=True), rate
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioError(
+            f"{path}: cannot be decoded ({error}); is it cut short, empty or "
+            "not an audio file?"
+        ) from None
+
+
+def _read_with_av(path):
+    try:
+        import av
+    except ImportError:
+        raise AudioError(
+            f"{path}: m4a and aac need PyAV; pip install av, or convert the "
+            "corpus to wav or flac."
+        ) from None
+    try:
+        with av.open(path) as container:
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            planar = av.AudioResampler(format="fltp")
+            blocks = [
+                block.to_ndarray()
+                for frame in container.decode(stream)
+                for block in planar.resample(frame)
+            ]
+    except (av.error.FFmpegError, IndexError) as error:
+        raise AudioError(f"{path}: cannot be decoded ({error}).") from None
+    if not blocks:
+        return np.zeros((0, 1), dtype=np.float32), rate
+    return np.concatenate(blocks, axis=1).T, rate

@@ -1,0 +1,1 @@
+"""The made-up corpus and the demonstration that runs on it."""

@@ -1,0 +1,1 @@
+"""Trained runs as model folders, and weights from elsewhere."""

@@ -1,0 +1,1 @@
+"""Modules that a HyperPyYAML file plugs into SpeechBrain."""

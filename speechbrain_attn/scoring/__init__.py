@@ -1,0 +1,1 @@
+"""From embeddings and trials to scores and metrics; knows arrays only."""
