@@ -36,7 +36,7 @@ def pad_waveforms(waveforms, hop_samples=HOP_SAMPLES):
     """
     hops = [-(-len(wav) // hop_samples) for wav in waveforms]
     wavs = torch.zeros(len(waveforms), max(hops) * hop_samples)
-    for row, wav in zip(wavs, waveforms):
+    for row, wav in zip(wavs, waveforms, strict=True):
         row[: len(wav)] = wav
     return wavs, torch.tensor(hops, dtype=torch.float32) / max(hops)
 
