@@ -1,0 +1,182 @@
+"""A frame encoder, a pooling and embedding layers, freely combined."""
+
+import torch
+from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+from speechbrain.lobes.models.ResNet import ResNet
+from torch import nn
+
+from speechbrain_attn.errors import AttnError
+
+
+class PooledEncoder(nn.Module):
+    """Speaker embedding network: encoder, pooling, embedding layers.
+
+    Arguments
+    ---------
+    encoder : torch.nn.Module
+        Features to frames: one of ``nnet.encoders``, ``ECAPATrunk`` or
+        ``ResNetTrunk``.
+    pooling : torch.nn.Module
+        Frames to one vector: one of ``nnet.pooling``.
+    embedding_size : int or None
+        Size of a last linear layer; None returns what is pooled.
+    hidden_sizes : sequence of int
+        Layers (affine, ReLU, batch norm) before the last one.
+
+    Raises
+    ------
+    AttnError
+        The pooling was built for another size than the encoder gives.
+
+    Example
+    -------
+    >>> from speechbrain_attn.nnet.encoders import TDNNEncoder
+    >>> from speechbrain_attn.nnet.pooling import SerializedAttentionPooling
+    >>> network = PooledEncoder(
+    ...     TDNNEncoder(80, (64, 64), (5, 3), (1, 2)),
+    ...     SerializedAttentionPooling(64, num_layers=2),
+    ...     embedding_size=32,
+    ... )
+    >>> network(torch.rand(8, 120, 80), torch.ones(8)).shape
+    torch.Size([8, 1, 32])
+    """
+
+    def __init__(self, encoder, pooling, embedding_size=None, hidden_sizes=()):
+        super().__init__()
+        if pooling.input_size != encoder.output_size:
+            raise AttnError(
+                f"pooling: built for {pooling.input_size} channels, but the "
+                f"encoder gives {encoder.output_size}. Set its input_size."
+            )
+        self.input_size = encoder.input_size
+        self.encoder = encoder
+        self.pooling = pooling
+        layers = []
+        size = pooling.output_size
+        for hidden_size in hidden_sizes:
+            layers += [
+                nn.Linear(size, hidden_size),
+                nn.ReLU(),
+                nn.BatchNorm1d(hidden_size),
+            ]
+            size = hidden_size
+        if embedding_size is not None:
+            layers.append(nn.Linear(size, embedding_size))
+            size = embedding_size
+        self.embedding = nn.Sequential(*layers)
+        self.embedding_size = size
+
+    @property
+    def exact_padding(self):
+        """Whether a padded batch gives what its utterances give alone."""
+        return self.encoder.exact_padding
+
+    def encode(self, x, lengths=None):
+        """Frames [batch, frames', channels] and their relative lengths.
+
+        Lengths above 1 count as 1: one of the host's scripts passes samples.
+        """
+        if lengths is not None:
+            lengths = lengths.clamp(max=1.0)
+        frames = self.encoder(x, lengths)
+        return frames, self.encoder.output_lengths(lengths, x.shape[1])
+
+    def attention(self, x, lengths=None):
+        """The pooling's weight of each frame, [batch, heads, frames']."""
+        return self.pooling.attention(*self.encode(x, lengths))
+
+    def forward(self, x, lengths=None):
+        """Embed features [batch, frames, features]: [batch, 1, embedding_size].
+
+        ``lengths`` [batch] are parts of the padded length in (0, 1]; None
+        means no padding. Raises AttnError on shapes that do not fit.
+        """
+        pooled = self.pooling(*self.encode(x, lengths))
+        return self.embedding(pooled).unsqueeze(1)
+
+
+class ECAPATrunk(nn.Module):
+    """Frames of the host's ECAPA_TDNN, before its own pooling.
+
+    Its convolutions mirror the edges and see the padding, so a padded batch
+    does not give exactly what its utterances give alone.
+
+    Arguments
+    ---------
+    input_size : int
+        Features per frame.
+    **options
+        Of the host's ECAPA_TDNN: channels, kernel_sizes, dilations, groups,
+        res2net_scale, se_channels, ...
+
+    Example
+    -------
+    >>> trunk = ECAPATrunk(80, channels=[16, 16, 16, 16, 48])
+    >>> trunk(torch.rand(2, 120, 80)).shape
+    torch.Size([2, 120, 48])
+    """
+
+    exact_padding = False
+
+    def __init__(self, input_size, **options):
+        super().__init__()
+        host = ECAPA_TDNN(input_size, lin_neurons=1, **options)
+        self.input_size = input_size
+        self.blocks = host.blocks
+        self.mfa = host.mfa
+        self.output_size = host.mfa.conv.conv.out_channels
+
+    def output_lengths(self, lengths, frames):
+        """Relative lengths of what comes out; the same as goes in."""
+        return lengths
+
+    def forward(self, x, lengths=None):
+        """Encode [batch, frames, features] into [batch, frames, channels]."""
+        x = x.transpose(1, 2)
+        x = self.blocks[0](x)
+        outputs = []
+        for block in self.blocks[1:]:
+            x = block(x, lengths=lengths)
+            outputs.append(x)
+        return self.mfa(torch.cat(outputs, dim=1)).transpose(1, 2)
+
+
+class ResNetTrunk(nn.Module):
+    """Frames of the host's ResNet, before its own pooling.
+
+    It has no masks at all: padding has a large influence.
+
+    Arguments
+    ---------
+    input_size : int
+        Features per frame.
+    **options
+        Of the host's ResNet: channels, block_sizes, strides.
+
+    Example
+    -------
+    >>> trunk = ResNetTrunk(80, channels=[8, 8, 16, 16])
+    >>> trunk(torch.rand(2, 120, 80)).shape
+    torch.Size([2, 15, 160])
+    """
+
+    exact_padding = False
+
+    def __init__(self, input_size, **options):
+        super().__init__()
+        host = ResNet(input_size, **options)
+        self.input_size = input_size
+        self.front = nn.Sequential(host.conv1, host.bn1, host.activation1)
+        self.layers = nn.Sequential(
+            host.layer1, host.layer2, host.layer3, host.layer4
+        )
+        self.output_size = host.norm_stats.num_features // 2
+
+    def output_lengths(self, lengths, frames):
+        """Relative lengths of what comes out; the same as goes in."""
+        return lengths
+
+    def forward(self, x, lengths=None):
+        """Encode [batch, frames, features] into [batch, frames', channels]."""
+        x = self.layers(self.front(x.unsqueeze(1)))
+        return x.transpose(1, 2).flatten(2)

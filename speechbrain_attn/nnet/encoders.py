@@ -1,0 +1,221 @@
+"""Frame encoders: features to frames, [batch, frames, channels] throughout.
+
+Each has ``input_size`` and ``output_size``; ``forward(x, lengths=None)`` gives
+frames whose padding is zero, ``output_frames(frames)`` how many frames come
+out, and ``output_lengths(lengths, frames)`` their relative lengths, which are
+what a pooling wants next. ``exact_padding`` says that padding has no influence.
+"""
+
+import torch
+from torch import nn
+
+from speechbrain_attn.errors import AttnError
+from speechbrain_attn.nnet.masking import clean, frame_mask, frames_of_lengths
+
+
+class TDNNEncoder(nn.Module):
+    """Time-delay layers, each affine, then ReLU, then batch norm.
+
+    Zero padding keeps the number of frames. The trunk of x-vectors (Snyder et
+    al., 2018) and of arXiv:2107.06493, section 4.2.
+
+    Arguments
+    ---------
+    input_size : int
+        Features per frame.
+    channels, kernel_sizes, dilations : sequence of int
+        One entry a layer; kernel sizes are odd.
+    bn_affine : bool
+        Whether batch norm has weights and biases.
+    bn_momentum : float
+        Momentum of its running statistics.
+    project_size : int or None
+        Size of a last linear layer without bias and without anything after
+        it; None for no such layer.
+
+    Raises
+    ------
+    AttnError
+        Sequences of different lengths, or an even kernel size.
+
+    Example
+    -------
+    >>> encoder = TDNNEncoder(80, (64, 64), (5, 3), (1, 2))
+    >>> encoder(torch.rand(8, 120, 80)).shape
+    torch.Size([8, 120, 64])
+    """
+
+    exact_padding = True
+
+    def __init__(
+        self,
+        input_size,
+        channels,
+        kernel_sizes,
+        dilations,
+        bn_affine=True,
+        bn_momentum=0.1,
+        project_size=None,
+    ):
+        super().__init__()
+        if not len(channels) == len(kernel_sizes) == len(dilations) > 0:
+            raise AttnError(
+                f"channels, kernel_sizes and dilations have {len(channels)}, "
+                f"{len(kernel_sizes)} and {len(dilations)} entries; want one "
+                "a layer in each."
+            )
+        even = [size for size in kernel_sizes if size % 2 == 0]
+        if even:
+            raise AttnError(
+                f"kernel_sizes: {even[0]} is even; want odd sizes, which keep "
+                "the number of frames."
+            )
+        self.input_size = input_size
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for size, kernel_size, dilation in zip(
+            channels, kernel_sizes, dilations, strict=True
+        ):
+            self.convs.append(
+                nn.Conv1d(
+                    input_size,
+                    size,
+                    kernel_size,
+                    dilation=dilation,
+                    padding=dilation * (kernel_size // 2),
+                )
+            )
+            self.norms.append(
+                nn.BatchNorm1d(size, momentum=bn_momentum, affine=bn_affine)
+            )
+            input_size = size
+        self.projection = None
+        if project_size is not None:
+            self.projection = nn.Linear(input_size, project_size, bias=False)
+        self.output_size = project_size or input_size
+
+    def output_frames(self, frames):
+        """Frames that come out; as many as go in."""
+        return frames
+
+    def output_lengths(self, lengths, frames):
+        """Relative lengths of what comes out; the same as goes in."""
+        return lengths
+
+    def forward(self, x, lengths=None):
+        """Encode [batch, frames, features] into [batch, frames, channels].
+
+        ``lengths`` [batch] are parts of the padded length; None means no
+        padding, which may hold anything.
+        """
+        mask = frame_mask(lengths, x.shape[1])
+        x = clean(x, mask).transpose(1, 2)
+        gaps = None if mask is None else ~mask.unsqueeze(1)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(torch.relu(conv(x)))
+            # Biases and batch norm make padding non-zero, and the next layer
+            # would look at it.
+            if gaps is not None:
+                x = x.masked_fill(gaps, 0.0)
+        x = x.transpose(1, 2)
+        return x if self.projection is None else self.projection(x)
+
+
+class VGGEncoder(nn.Module):
+    """Blocks of two 3x3 convolutions and a 2x2 max pooling.
+
+    Front end of arXiv:2007.13199, table 1 (four blocks, VGG4) and of
+    arXiv:1906.09890 (three, VGG3). Odd sizes are rounded up at each pooling.
+
+    Arguments
+    ---------
+    input_size : int
+        Features per frame.
+    channels : sequence of int
+        Channels of each block; a fourth of the frames and features remain
+        after every two blocks.
+    batch_norm : bool
+        Whether each convolution is followed by batch norm, before its ReLU;
+        the paper has none.
+
+    Example
+    -------
+    >>> encoder = VGGEncoder(80, channels=(4, 8))
+    >>> encoder(torch.rand(2, 99, 80)).shape
+    torch.Size([2, 25, 160])
+    """
+
+    exact_padding = True
+
+    def __init__(
+        self,
+        input_size=80,
+        channels=(128, 256, 512, 1024),
+        batch_norm=False,
+    ):
+        super().__init__()
+        self.input_size = input_size
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        previous = 1
+        for size in channels:
+            for _ in range(2):
+                self.convs.append(nn.Conv2d(previous, size, 3, padding=1))
+                self.norms.append(
+                    nn.BatchNorm2d(size) if batch_norm else nn.Identity()
+                )
+                previous = size
+        self.num_blocks = len(channels)
+        self.output_size = previous * self.output_frames(input_size)
+        self.to(memory_format=torch.channels_last)
+
+    def output_frames(self, frames):
+        """Frames that come out: halved and rounded up once a block.
+
+        ``frames`` may be an integer or an integer tensor.
+        """
+        for _ in range(self.num_blocks):
+            frames = (frames + 1) // 2
+        return frames
+
+    def output_lengths(self, lengths, frames):
+        """Relative lengths of what comes out, for ``frames`` going in."""
+        if lengths is None:
+            return None
+        counts = self.output_frames(frames_of_lengths(lengths, frames))
+        return counts.float() / self.output_frames(frames)
+
+    def forward(self, x, lengths=None):
+        """Encode [batch, frames, features] into [batch, frames', channels].
+
+        Channel c of map f is ``channels[-1] * features' `` wide and channel
+        first: index c * features' + f, so that a head of a multi-head pooling
+        gets whole maps.
+        """
+        counts = None
+        if lengths is not None:
+            counts = frames_of_lengths(lengths, x.shape[1])
+        x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        x = _zero_after(x, counts)
+        for layer, (conv, norm) in enumerate(
+            zip(self.convs, self.norms, strict=True)
+        ):
+            x = _zero_after(torch.relu(norm(conv(x))), counts)
+            if layer % 2:
+                # What comes from ReLU is at least 0, so zeros in the padding
+                # never win against an utterance's own last frame. One more
+                # frame and feature round odd sizes up as ceil_mode would,
+                # which cannot be exported with a dynamic number of frames.
+                x = nn.functional.pad(x, (0, 1, 0, 1))
+                x = nn.functional.max_pool2d(x, 2)
+                counts = None if counts is None else (counts + 1) // 2
+        return x.transpose(1, 2).flatten(2)
+
+
+def _zero_after(x, counts):
+    """Maps [batch, channels, frames, features] without their padding."""
+    if counts is None:
+        return x
+    index = torch.arange(x.shape[2], device=x.device)
+    gaps = index >= counts.unsqueeze(1)
+    return x.masked_fill(gaps[:, None, :, None], 0.0)

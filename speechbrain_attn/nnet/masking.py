@@ -1,0 +1,251 @@
+"""Which frames are there: the one place where padding is thought about.
+
+Everything downstream sees padding in one of two forms: a boolean *mask*
+``[batch, frames]``, True on an utterance's own frames, or a *presence*
+``[batch, frames]`` in [0, 1], the mask times soft frame weights. Either is
+None when nothing is padded, and then costs nothing.
+"""
+
+import torch
+
+from speechbrain_attn.errors import AttnError
+
+
+def frames_of_lengths(lengths, frames):
+    """Whole frames of each utterance, [batch] int64, from 1 to ``frames``.
+
+    Rounding comes before every comparison: in float32, 0.15 x 100 is
+    15.000001, which would keep a sixteenth, padded frame. Exact for lengths
+    n / frames held in float32 up to 100,000 frames.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        [batch], parts of the padded length, in (0, 1].
+    frames : int
+        Frames of the padded batch.
+
+    Example
+    -------
+    >>> frames_of_lengths(torch.tensor([0.15, 1.0]), 100)
+    tensor([ 15, 100])
+    """
+    counts = torch.round(lengths.float() * frames).long()
+    return counts.clamp(min=1, max=frames)
+
+
+def frame_mask(lengths, frames):
+    """Boolean mask [batch, frames], True on own frames; None for no lengths."""
+    if lengths is None:
+        return None
+    index = torch.arange(frames, device=lengths.device)
+    return index < frames_of_lengths(lengths, frames).unsqueeze(1)
+
+
+def clean(x, mask):
+    """``x`` [batch, frames, ...] with what is masked set to zero.
+
+    Filled, not multiplied: 0 x NaN is NaN.
+    """
+    if mask is None:
+        return x
+    return x.masked_fill(~mask.reshape(mask.shape + (1,) * (x.dim() - 2)), 0.0)
+
+
+def present_frames(x, lengths, weights, input_size):
+    """Checked and cleaned input of a pooling.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        [batch, frames, channels]; padding may hold anything, NaN too.
+    lengths : torch.Tensor or None
+        [batch], parts of the padded length in (0, 1]; None: nothing is padded.
+    weights : torch.Tensor or None
+        [batch, frames] in [0, 1]; 0 = the frame is absent. An utterance whose
+        weights are all zero counts as one without weights.
+    input_size : int
+        Channels that the pooling was built for.
+
+    Returns
+    -------
+    x : torch.Tensor
+        The input with absent frames set to zero.
+    presence : torch.Tensor or None
+        [batch, frames] float32 (float64 for a float64 input).
+
+    Raises
+    ------
+    AttnError
+        A shape or a value that does not fit; values are checked on the CPU
+        and outside of tracing only.
+    """
+    _check_frames(x, input_size)
+    if lengths is not None:
+        _check_lengths(lengths, x.shape[0])
+    mask = frame_mask(lengths, x.shape[1])
+    if weights is None:
+        presence = None if mask is None else mask.to(_sum_dtype(x))
+        return clean(x, mask), presence
+    _check_weights(weights, x)
+    weights = clean(weights.to(_sum_dtype(x)), mask)
+    everywhere = torch.ones_like(weights) if mask is None else mask.to(weights)
+    some = (weights > 0).any(dim=1, keepdim=True)
+    presence = torch.where(some, weights, everywhere)
+    return clean(x, presence > 0), presence
+
+
+def masked_softmax(scores, presence):
+    """Softmax over the last axis, times presence before it is normalised.
+
+    Arguments
+    ---------
+    scores : torch.Tensor
+        [batch, ..., frames]; computed in float32 whatever comes in.
+    presence : torch.Tensor or None
+        [batch, frames] in [0, 1], some above 0 in every row.
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape, sums to one over frames, exactly 0 where absent.
+    """
+    scores = scores.to(_sum_dtype(scores))
+    if presence is None:
+        return torch.softmax(scores, dim=-1)
+    while presence.dim() < scores.dim():
+        presence = presence.unsqueeze(1)
+    scores = scores.masked_fill(presence == 0, float("-inf"))
+    attention = torch.softmax(scores, dim=-1) * presence
+    # The clamp keeps the ratio finite where weights near zero meet the frames
+    # with the highest scores.
+    total = attention.sum(dim=-1, keepdim=True)
+    return attention / total.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def uniform_attention(x, presence):
+    """The same weight on every present frame, [batch, 1, frames]."""
+    if presence is None:
+        presence = torch.ones_like(x[:, :, 0], dtype=_sum_dtype(x))
+    return (presence / presence.sum(dim=1, keepdim=True)).unsqueeze(1)
+
+
+def weighted_mean(x, attention):
+    """Mean over frames under each head's attention, [batch, heads, channels].
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        [batch, frames, channels]
+    attention : torch.Tensor
+        [batch, heads, frames], float32 or float64, sums to one over frames.
+    """
+    with full_precision(x):
+        return torch.bmm(attention, x.to(attention.dtype))
+
+
+def weighted_moments(x, attention, eps):
+    """Mean and standard deviation over frames, each [batch, heads, channels].
+
+    The deviation comes from the centred second moment: E[x^2] - mean^2 cancels
+    where the mean is large. Heads are taken one at a time, so that nothing of
+    size [batch, heads, frames, channels] is ever made.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        [batch, frames, channels]
+    attention : torch.Tensor
+        [batch, heads, frames], float32 or float64, sums to one over frames.
+    eps : float
+        Floor on the variance, in squared feature units.
+    """
+    mean = weighted_mean(x, attention)
+    x = x.to(attention.dtype)
+    variances = []
+    with full_precision(x):
+        for head_attention, head_mean in zip(
+            attention.unbind(1), mean.unbind(1), strict=True
+        ):
+            centred = x - head_mean.unsqueeze(1)
+            weight = head_attention.unsqueeze(1)
+            variances.append(torch.bmm(weight, centred * centred))
+    return mean, floored_std(torch.cat(variances, dim=1), eps)
+
+
+def floored_std(variance, eps):
+    """Square root of a variance that is at least ``eps``.
+
+    One frame has variance 0, where the root has infinite slope.
+    """
+    return variance.clamp(min=eps).sqrt()
+
+
+def full_precision(x):
+    """Context in which products of float32 tensors are not autocast."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def _sum_dtype(x):
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _values_can_be_read(x):
+    # Reading a value breaks an export and stalls a GPU.
+    return not (
+        torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_cuda
+    )
+
+
+def _check_frames(x, input_size):
+    if x.dim() != 3:
+        mend = " Add the batch axis: x.unsqueeze(0)." if x.dim() == 2 else ""
+        raise AttnError(
+            f"x: want [batch, frames, channels], got {tuple(x.shape)}.{mend}"
+        )
+    if x.shape[2] != input_size:
+        mend = ""
+        if x.shape[1] == input_size:
+            mend = " Are frames last? Then give x.transpose(1, 2)."
+        raise AttnError(
+            f"x: {x.shape[2]} channels, but this pooling was built for "
+            f"{input_size}.{mend}"
+        )
+    if x.shape[1] == 0:
+        raise AttnError("x: no frames; drop empty utterances before pooling.")
+
+
+def _check_lengths(lengths, batch):
+    if tuple(lengths.shape) != (batch,):
+        raise AttnError(
+            f"lengths: shape {tuple(lengths.shape)} for a batch of {batch}; "
+            "want one relative length for each utterance."
+        )
+    if not _values_can_be_read(lengths):
+        return
+    wrong = ~((lengths > 0) & (lengths <= 1))
+    if wrong.any():
+        first = int(wrong.nonzero()[0])
+        value = float(lengths[first])
+        mend = ""
+        if value > 1:
+            mend = f" Are these frames? Then divide by {float(lengths.max()):g}"
+            mend += ", the frames of the batch."
+        raise AttnError(
+            f"lengths: utterance {first} has {value:g}; want parts of the "
+            f"padded length in (0, 1].{mend}"
+        )
+
+
+def _check_weights(weights, x):
+    if weights.shape != x.shape[:2]:
+        raise AttnError(
+            f"weights: shape {tuple(weights.shape)} for frames "
+            f"{tuple(x.shape[:2])}; want one weight for each frame."
+        )
+    # Padding may hold anything, and NaN compares False with everything.
+    if _values_can_be_read(weights) and ((weights < 0) | (weights > 1)).any():
+        raise AttnError(
+            f"weights: from {float(weights.min()):g} to "
+            f"{float(weights.max()):g}; want values in [0, 1]."
+        )

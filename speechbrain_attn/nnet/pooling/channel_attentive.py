@@ -1,0 +1,89 @@
+"""Channel-dependent attentive statistics (ECAPA-TDNN, arXiv:2005.07143)."""
+
+import torch
+from torch import nn
+
+from speechbrain_attn.nnet.masking import (
+    floored_std,
+    masked_softmax,
+    present_frames,
+    uniform_attention,
+    weighted_moments,
+)
+from speechbrain_attn.nnet.pooling.registry import register_pooling
+
+
+@register_pooling("channel_attentive_statistics")
+class ChannelAttentiveStatisticsPooling(nn.Module):
+    """Mean and deviation under an attention of its own for each channel.
+
+    The scorer sees each frame together with the mean and deviation of the
+    whole utterance (global context; section 3.1 of the paper). For comparison
+    with the host's ECAPA; its layer order (ReLU, batch norm, tanh) is kept.
+
+    Arguments
+    ---------
+    input_size : int
+        Channels per frame.
+    attention_size : int
+        Width of the scorer.
+    global_context : bool
+        Whether the scorer sees the utterance's mean and deviation.
+    eps : float
+        Floor on the variance, in squared feature units.
+
+    Example
+    -------
+    >>> pool = ChannelAttentiveStatisticsPooling(input_size=64)
+    >>> pool(torch.rand(8, 120, 64), torch.ones(8)).shape
+    torch.Size([8, 128])
+    """
+
+    def __init__(
+        self, input_size, attention_size=128, global_context=True, eps=1e-12
+    ):
+        super().__init__()
+        self.input_size = input_size
+        self.output_size = 2 * input_size
+        self.eps = eps
+        self.frame_layer = nn.Linear(input_size, attention_size)
+        self.context_layer = None
+        if global_context:
+            self.context_layer = nn.Linear(
+                2 * input_size, attention_size, bias=False
+            )
+        self.norm = nn.BatchNorm1d(attention_size)
+        # No bias: softmax cancels it, so it would never learn.
+        self.score_layer = nn.Linear(attention_size, input_size, bias=False)
+
+    def attention(self, x, lengths=None, weights=None):
+        """Weight of each frame, [batch, heads = channels, frames]."""
+        x, presence = present_frames(x, lengths, weights, self.input_size)
+        return self._attention(x, presence)
+
+    def _attention(self, x, presence):
+        hidden = self.frame_layer(x)
+        if self.context_layer is not None:
+            # A sum of two products, where concatenating the context to every
+            # frame would make three times the frames.
+            moments = weighted_moments(
+                x, uniform_attention(x, presence), self.eps
+            )
+            hidden = hidden + self.context_layer(torch.cat(moments, dim=2))
+        hidden = self.norm(torch.relu(hidden).transpose(1, 2)).transpose(1, 2)
+        scores = self.score_layer(torch.tanh(hidden))
+        return masked_softmax(scores.transpose(1, 2), presence)
+
+    def forward(self, x, lengths=None, weights=None):
+        """Pool [batch, frames, channels] into [batch, 2 * channels].
+
+        Arguments as for every pooling (``masking.present_frames``); raises
+        AttnError on shapes or values that do not fit.
+        """
+        x, presence = present_frames(x, lengths, weights, self.input_size)
+        attention = self._attention(x, presence).transpose(1, 2)
+        x = x.to(attention.dtype)
+        mean = (attention * x).sum(dim=1, keepdim=True)
+        variance = (attention * (x - mean).square()).sum(dim=1)
+        std = floored_std(variance, self.eps)
+        return torch.cat([mean.squeeze(1), std], dim=1)
