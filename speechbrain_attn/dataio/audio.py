@@ -7,9 +7,9 @@ import soundfile
 import soxr
 import torch
 
+from speechbrain_attn.dataio.headers import SAMPLE_RATE
 from speechbrain_attn.errors import AudioError
 
-SAMPLE_RATE = 16000  # samples per second, everywhere in this package
 _DECODED_BY_AV = (".m4a", ".mp4", ".aac")
 
 

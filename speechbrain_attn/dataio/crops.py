@@ -1,0 +1,82 @@
+"""Crops of audio files, read without decoding the rest."""
+
+import random
+
+import torch
+
+from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
+
+
+def fit_length(wavs, num_samples):
+    """Waveforms [..., samples] cut, or repeated, to ``num_samples``.
+
+    Example
+    -------
+    >>> fit_length(torch.tensor([1, 2, 3]), 7)
+    tensor([1, 2, 3, 1, 2, 3, 1])
+    """
+    repeats = -(-num_samples // wavs.shape[-1])
+    if repeats > 1:
+        wavs = torch.cat([wavs] * repeats, dim=-1)
+    return wavs[..., :num_samples]
+
+
+def read_crop(path, num_samples, file_samples, position):
+    """Read ``num_samples`` of a file; a shorter file is repeated.
+
+    Arguments
+    ---------
+    path : str or Path
+        Audio file.
+    num_samples : int
+        Length of the crop, counted at 16 kHz.
+    file_samples : int
+        Length of the file, counted at 16 kHz.
+    position : float
+        In [0, 1): 0 is the first possible crop and 1 would be the last.
+
+    Returns
+    -------
+    torch.Tensor
+        [num_samples], float32.
+
+    Raises
+    ------
+    AudioError
+        The file cannot be read; the message names it.
+    """
+    start = int(position * (max(0, file_samples - num_samples) + 1))
+    crop = read_waveform(path, start=start, stop=start + num_samples)
+    return fit_length(crop, num_samples)
+
+
+class RandomCrops:
+    """Reads a random crop per item: a new one each epoch, the same again.
+
+    Where the crop lies follows from seed, epoch and item id alone, so a
+    resumed run, or another number of workers, reads the same samples.
+
+    Arguments
+    ---------
+    num_samples : int
+        Length of a crop, counted at 16 kHz.
+    seed : int
+        Of the run.
+    """
+
+    def __init__(self, num_samples, seed):
+        self.num_samples = num_samples
+        self.seed = seed
+        # Shared memory: persistent workers hold a copy of this object from
+        # the first epoch, and must see the number change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch):
+        """Choose the crops of this epoch."""
+        self._epoch.fill_(epoch)
+
+    def read(self, item_id, path, duration_s):
+        """Crop of a file of ``duration_s`` seconds, [num_samples]."""
+        draw = random.Random(f"{self.seed} {int(self._epoch)} {item_id}")
+        file_samples = round(duration_s * SAMPLE_RATE)
+        return read_crop(path, self.num_samples, file_samples, draw.random())
