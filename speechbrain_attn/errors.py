@@ -1,5 +1,9 @@
 """The errors that this package raises: what, where, and how to mend it."""
 
+import functools
+import os
+import sys
+
 
 class AttnError(ValueError):
     """Any problem that the user can mend; the message says how."""
@@ -14,3 +18,21 @@ class TooShortError(AttnError, RuntimeError):
 
 class AudioError(AttnError):
     """An audio file that is missing, unreadable or not usable."""
+
+
+def exit_on_error(main):
+    """Make a script's main function end without a traceback on an AttnError.
+
+    The message goes to stderr and the exit code is 2; any other exception is
+    a fault of ours and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def run(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except AttnError as error:
+            print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    return run

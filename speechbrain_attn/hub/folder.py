@@ -6,7 +6,6 @@ with ``EncoderClassifier.from_hparams(source=folder)``.
 """
 
 import os
-import shutil
 import tempfile
 
 import torch

@@ -5,7 +5,8 @@ row by its own maximum, and its sentence normalisation counts frames by another
 rule; so a padded batch gives other features than its utterances alone. Here a
 waveform of whole hops (``dataio.batching.pad_waveforms``) gives exactly
 samples / hop frames, each from its own samples only. The host's scripts do not
-pad to whole hops: under them a length can be off by one frame.
+pad to whole hops: under them a length can be off by one frame. A module with
+``exact_padding`` gives an utterance in a zero-padded batch what it gives alone.
 """
 
 import math
@@ -48,6 +49,8 @@ class Fbank(nn.Module):
     >>> Fbank()(torch.rand(2, 16000)).shape
     torch.Size([2, 100, 80])
     """
+
+    exact_padding = True  # of waveforms padded to whole hops
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class KaldiFbank(nn.Module):
     torch.Size([2, 100, 80])
     """
 
+    exact_padding = True
     # Its last windows look ahead, so it must know where an utterance ends.
     takes_lengths = True
 
@@ -195,6 +199,8 @@ class SentenceNormalization(nn.Module):
     >>> feats.mean(dim=1).abs().max().item() < 1e-5
     True
     """
+
+    exact_padding = True
 
     def __init__(self, std_norm=False):
         super().__init__()

@@ -91,7 +91,7 @@ class TDNNEncoder(nn.Module):
             input_size = size
         self.projection = None
         if project_size is not None:
-            self.projection = nn.Linear(input_size, project_size, bias=False)
+            self.projection = nn.Conv1d(input_size, project_size, 1, bias=False)
         self.output_size = project_size or input_size
 
     def output_frames(self, frames):
@@ -117,8 +117,8 @@ class TDNNEncoder(nn.Module):
             # would look at it.
             if gaps is not None:
                 x = x.masked_fill(gaps, 0.0)
-        x = x.transpose(1, 2)
-        return x if self.projection is None else self.projection(x)
+        x = x if self.projection is None else self.projection(x)
+        return x.transpose(1, 2)
 
 
 class VGGEncoder(nn.Module):
@@ -160,7 +160,11 @@ class VGGEncoder(nn.Module):
         previous = 1
         for size in channels:
             for _ in range(2):
-                self.convs.append(nn.Conv2d(previous, size, 3, padding=1))
+                # Batch norm cancels a bias before it, which would not learn.
+                bias = not batch_norm
+                self.convs.append(
+                    nn.Conv2d(previous, size, 3, padding=1, bias=bias)
+                )
                 self.norms.append(
                     nn.BatchNorm2d(size) if batch_norm else nn.Identity()
                 )

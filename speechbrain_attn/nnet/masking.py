@@ -52,6 +52,23 @@ def clean(x, mask):
     return x.masked_fill(~mask.reshape(mask.shape + (1,) * (x.dim() - 2)), 0.0)
 
 
+def check_input(x, lengths, input_size):
+    """Refuse frames and lengths that do not fit.
+
+    ``x`` must be [batch, frames, input_size] with at least one frame,
+    ``lengths`` None or [batch] in (0, 1].
+
+    Raises
+    ------
+    AttnError
+        A shape or a value that does not fit; values are checked on the CPU
+        and outside of tracing only.
+    """
+    _check_frames(x, input_size)
+    if lengths is not None:
+        _check_lengths(lengths, x.shape[0])
+
+
 def present_frames(x, lengths, weights, input_size):
     """Checked and cleaned input of a pooling.
 
@@ -77,18 +94,21 @@ def present_frames(x, lengths, weights, input_size):
     Raises
     ------
     AttnError
-        A shape or a value that does not fit; values are checked on the CPU
-        and outside of tracing only.
+        As ``check_input``; weights of another shape or outside [0, 1] on an
+        utterance's own frames.
     """
-    _check_frames(x, input_size)
-    if lengths is not None:
-        _check_lengths(lengths, x.shape[0])
+    check_input(x, lengths, input_size)
     mask = frame_mask(lengths, x.shape[1])
     if weights is None:
         presence = None if mask is None else mask.to(_sum_dtype(x))
         return clean(x, mask), presence
-    _check_weights(weights, x)
+    if weights.shape != x.shape[:2]:
+        raise AttnError(
+            f"weights: shape {tuple(weights.shape)} for frames "
+            f"{tuple(x.shape[:2])}; want one weight for each frame."
+        )
     weights = clean(weights.to(_sum_dtype(x)), mask)
+    _check_weight_values(weights)
     everywhere = torch.ones_like(weights) if mask is None else mask.to(weights)
     some = (weights > 0).any(dim=1, keepdim=True)
     presence = torch.where(some, weights, everywhere)
@@ -208,11 +228,13 @@ def _check_frames(x, input_size):
         if x.shape[1] == input_size:
             mend = " Are frames last? Then give x.transpose(1, 2)."
         raise AttnError(
-            f"x: {x.shape[2]} channels, but this pooling was built for "
+            f"x: {x.shape[2]} channels, but this module was built for "
             f"{input_size}.{mend}"
         )
     if x.shape[1] == 0:
-        raise AttnError("x: no frames; drop empty utterances before pooling.")
+        raise AttnError(
+            "x: no frames; drop empty utterances before the network."
+        )
 
 
 def _check_lengths(lengths, batch):
@@ -237,15 +259,14 @@ def _check_lengths(lengths, batch):
         )
 
 
-def _check_weights(weights, x):
-    if weights.shape != x.shape[:2]:
+def _check_weight_values(weights):
+    if not _values_can_be_read(weights):
+        return
+    # Asked this way round, since NaN compares False with everything.
+    wrong = ~((weights >= 0) & (weights <= 1))
+    if wrong.any():
+        first, frame = wrong.nonzero()[0].tolist()
         raise AttnError(
-            f"weights: shape {tuple(weights.shape)} for frames "
-            f"{tuple(x.shape[:2])}; want one weight for each frame."
-        )
-    # Padding may hold anything, and NaN compares False with everything.
-    if _values_can_be_read(weights) and ((weights < 0) | (weights > 1)).any():
-        raise AttnError(
-            f"weights: from {float(weights.min()):g} to "
-            f"{float(weights.max()):g}; want values in [0, 1]."
+            f"weights: utterance {first} has {float(weights[first, frame]):g} "
+            f"at frame {frame}; want values in [0, 1]."
         )

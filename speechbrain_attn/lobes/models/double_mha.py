@@ -83,8 +83,10 @@ class DoubleMHA(PooledEncoder):
             )
         super().__init__(encoder, pool)
         self.embedding_size = embedding_size
-        first = nn.Linear(pool.output_size, embedding_size)
-        second = nn.Linear(embedding_size, embedding_size)
+        # Batch norm cancels a bias before it, which would not learn.
+        bias = norm_order != "bn_relu"
+        first = nn.Linear(pool.output_size, embedding_size, bias)
+        second = nn.Linear(embedding_size, embedding_size, bias)
         norm = nn.BatchNorm1d(embedding_size)
         if norm_order == "relu_bn":
             layers = [first, nn.ReLU(), second, nn.ReLU(), norm]

@@ -1,5 +1,6 @@
 """Classifiers of the papers: from embeddings to speakers, in training only."""
 
+import torch
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from torch import nn
 
@@ -19,7 +20,6 @@ class DoubleMHAHead(nn.Module):
 
     Example
     -------
-    >>> import torch
     >>> DoubleMHAHead(400, out_neurons=7)(torch.rand(8, 1, 400)).shape
     torch.Size([8, 1, 7])
     """
@@ -55,7 +55,6 @@ class SerializedMHAHead(nn.Module):
 
     Example
     -------
-    >>> import torch
     >>> SerializedMHAHead(256, out_neurons=7)(torch.rand(8, 1, 256)).shape
     torch.Size([8, 1, 7])
     """
@@ -82,4 +81,7 @@ class SerializedMHAHead(nn.Module):
     def forward(self, x):
         """Log-probabilities [batch, 1, speakers] of [batch, 1, size]."""
         logits = self.speakers(self.segment(x.squeeze(1)))
-        return nn.functional.log_softmax(logits.float(), dim=1).unsqueeze(1)
+        # At least float32, also where the network is in half precision.
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        logp = nn.functional.log_softmax(logits, dim=1, dtype=dtype)
+        return logp.unsqueeze(1)

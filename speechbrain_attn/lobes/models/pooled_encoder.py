@@ -6,6 +6,7 @@ from speechbrain.lobes.models.ResNet import ResNet
 from torch import nn
 
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.nnet.masking import check_input
 
 
 class PooledEncoder(nn.Module):
@@ -78,6 +79,7 @@ class PooledEncoder(nn.Module):
         """
         if lengths is not None:
             lengths = lengths.clamp(max=1.0)
+        check_input(x, lengths, self.input_size)
         frames = self.encoder(x, lengths)
         return frames, self.encoder.output_lengths(lengths, x.shape[1])
 
@@ -89,7 +91,7 @@ class PooledEncoder(nn.Module):
         """Embed features [batch, frames, features]: [batch, 1, embedding_size].
 
         ``lengths`` [batch] are parts of the padded length in (0, 1]; None
-        means no padding. Raises AttnError on shapes that do not fit.
+        means no padding. Raises AttnError on what does not fit.
         """
         pooled = self.pooling(*self.encode(x, lengths))
         return self.embedding(pooled).unsqueeze(1)

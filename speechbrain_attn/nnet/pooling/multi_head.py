@@ -164,7 +164,8 @@ class DoubleMultiHeadAttentionPooling(MultiHeadAttentionPooling):
         return self._head_attention(self.contexts(x, lengths, weights))
 
     def _head_attention(self, contexts):
-        scores = (contexts @ self.head_query).squeeze(2).to(contexts.dtype)
+        scores = nn.functional.linear(contexts, self.head_query.T).squeeze(2)
+        scores = scores.to(contexts.dtype)
         if self.training and self.head_drop > 0:
             draws = torch.rand_like(scores)
             luckiest = draws.amax(dim=1, keepdim=True)

@@ -61,13 +61,13 @@ class SerialAttention(nn.Module):
         values = self.norm(x) if self.norm_position == "input" else x
         uniform = uniform_attention(values, presence)
         moments = weighted_moments(values, uniform, self.eps)
-        query = self.query(torch.cat(moments, dim=2))
+        query = self.query(torch.cat(moments, dim=2).squeeze(1))
         # q . (W_k h) = (W_k^T q) . h: one product with each frame, where
         # making the keys would cost key_size of them.
         direction = query @ self.key.weight * self.key.out_features**-0.5
         with full_precision(x):
             scores = torch.bmm(
-                direction.to(moments[0].dtype),
+                direction.to(moments[0].dtype).unsqueeze(1),
                 values.to(moments[0].dtype).transpose(1, 2),
             )
         return masked_softmax(scores, presence), values
