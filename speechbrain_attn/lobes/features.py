@@ -15,6 +15,7 @@ import torch
 from speechbrain.processing.features import STFT, Filterbank, spectral_magnitude
 from torch import nn
 
+from speechbrain_attn.errors import TooShortError
 from speechbrain_attn.nnet.masking import (
     clean,
     frame_mask,
@@ -143,8 +144,14 @@ class KaldiFbank(nn.Module):
 
         ``frames`` is samples / hop, rounded to the nearest. ``lengths``
         [batch] are parts of ``samples`` in (0, 1]; None means no padding.
+        Raises TooShortError on less than half a hop.
         """
         wavs = wavs.float()
+        if wavs.shape[1] < self.hop_samples // 2:
+            raise TooShortError(
+                f"wavs: {wavs.shape[1]} samples give no frame; want "
+                f"{self.hop_samples // 2} (half a hop) or more."
+            )
         if lengths is None:
             lengths = torch.ones(wavs.shape[0], device=wavs.device)
         samples = frames_of_lengths(lengths, wavs.shape[1]).unsqueeze(1)
