@@ -1,0 +1,75 @@
+"""HyperPyYAML files, with errors that say what to change."""
+
+import ast
+import difflib
+import os
+import re
+
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml.error import YAMLError
+
+from speechbrain_attn.errors import AttnError
+
+
+def load_hparams(path, overrides=""):
+    """Build what a YAML file describes, as the recipes do.
+
+    Arguments
+    ---------
+    path : str or Path
+        HyperPyYAML file.
+    overrides : str or dict
+        What to change in it, as ``speechbrain.parse_arguments`` returns it.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    AttnError
+        The file is missing or is no YAML, an override names no key of it, or
+        a value must be given.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/a.yaml"
+    >>> with open(path, "w") as file:
+    ...     _ = file.write("lr: 0.1\\nsize: 3\\n")
+    >>> load_hparams(path, {"size": 5})
+    {'lr': 0.1, 'size': 5}
+    """
+    if not os.path.isfile(path):
+        raise AttnError(f"{path}: no such YAML file.")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return load_hyperpyyaml(file, overrides)
+    except AttnError:
+        raise
+    except KeyError as error:
+        raise _of_override(path, error) from error
+    except (ValueError, YAMLError) as error:
+        raise AttnError(f"{path}: {_advice(error)}") from error
+
+
+def _of_override(path, error):
+    """AttnError for an override that names no key; else the error itself."""
+    said = re.match(r"Override '(.*)' not found in: (\[.*\])$", error.args[0])
+    if said is None:
+        return error
+    key, keys = said[1], ast.literal_eval(said[2])
+    near = difflib.get_close_matches(key, keys, n=1)
+    hint = f"did you mean --{near[0]}? " if near else ""
+    return AttnError(
+        f"{path}: has no key {key!r} to override; {hint}"
+        f"Its keys: {', '.join(keys)}."
+    )
+
+
+def _advice(error):
+    """The message of hyperpyyaml, with the way out where there is one."""
+    missing = re.match(r"'(.*)' is a !PLACEHOLDER", str(error))
+    if missing:
+        return f"{missing[1]} must be given: add --{missing[1]}=..."
+    return str(error)
