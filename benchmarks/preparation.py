@@ -9,11 +9,7 @@ whose peak memory is taken; a second run then shows what "nothing to do" costs.
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import os
-import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,23 +18,19 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from pages import conditions, write_page
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "benchmarks" / "preparation.md"
 SCRIPT = ROOT / "recipes" / "VoxCeleb" / "voxceleb_prepare.py"
 SIZES = (10_000, 30_000, 100_000)
 FILES_A_SESSION, SESSIONS_A_SPEAKER = 7, 20
-START, END = "<!-- figures: start -->", "<!-- figures: end -->"
-INTRODUCTION = f"""# How long preparation takes
+INTRODUCTION = """# How long preparation takes
 
 `voxceleb_prepare.py` reads the header of every file, not its samples, so its
 time grows with the number of files and not with their length. "Again" is a
 second run of the same command, which finds nothing to do. The trees are hard
 links to a few short recordings and were made just before, so the figures are
 those of a warm disk cache.
-
-{START}
-{END}
 """
 
 
@@ -96,46 +88,12 @@ def measure(num_files, extension, parent):
     )
 
 
-def machine():
-    """Processor and number of cores that this process may use."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        found = re.search(
-            r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()
-        )
-        model = found[1] if found else model
-    return f"{model}, {len(os.sched_getaffinity(0))} cores"
-
-
-def conditions(command):
-    """One line under the table: where, with what and when it was made."""
-    versions = [f"Python {platform.python_version()}"]
-    for package in ("soundfile", "numpy"):
-        versions.append(f"{package} {importlib.metadata.version(package)}")
-    versions.append(f"libsndfile {soundfile.__libsndfile_version__}")
-    return (
-        f"{machine()}; {', '.join(versions)}; {datetime.date.today()}; "
-        f"made by `{command}`."
-    )
-
-
-def write_page(text):
-    """Replace what stands between the markers of the page."""
-    page = PAGE.read_text() if PAGE.exists() else INTRODUCTION
-    before, rest = page.split(START)
-    after = rest.split(END)[1]
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(f"{before}{START}\n{text}\n{END}{after}")
-
-
 def main():
     """Measure, print and, if asked to, write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--folder", help="where the trees are made")
-    parser.add_argument(
-        "--write", action="store_true", help=f"write {PAGE.name}"
-    )
+    parser.add_argument("--write", action="store_true", help="write the page")
     options = parser.parse_args()
     lines = [
         "| files | format | seconds | files a second | peak MB | again, s |",
@@ -147,11 +105,11 @@ def main():
     for size, extension in trees:
         lines.append(measure(size, extension, options.folder))
         print(lines[-1], flush=True)
-    command = " ".join(["python benchmarks/preparation.py", *sys.argv[1:]])
-    lines += ["", conditions(command)]
+    readers = {"libsndfile": soundfile.__libsndfile_version__}
+    lines += ["", conditions(soundfile=soundfile.__version__, **readers)]
     print("\n".join(lines[-2:]))
     if options.write:
-        write_page("\n".join(lines))
+        write_page("preparation", INTRODUCTION, lines)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""README's commands and code run as they stand, on small stand-ins."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from speechbrain_attn.demo.results import rendered_files
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+# What a reader puts in, or what makes the training small.
+SMALL = (
+    " --out_n_neurons=4 --number_of_epochs=1 --batch_size=8 --channels=16"
+    " --embedding_size=8 --num_layers=2 --num_workers=0 --device=cpu"
+)
+
+
+def blocks(language):
+    return [body for kind, body in BLOCKS if kind == language]
+
+
+def substitute(text, **pairs):
+    """Text with each old string, which must occur, replaced by a new one."""
+    for old, new in pairs.items():
+        assert old in text, f"README does not say {old!r} any more"
+        text = text.replace(old, str(new))
+    return text
+
+
+def commands(block):
+    """The block's commands, each on one line, without comments."""
+    lines = block.replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+#.*", "", line) for line in lines]
+
+
+def test_every_block_is_of_a_kind_that_is_run():
+    assert [kind for kind, _ in BLOCKS].count("bash") == 2
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python"}
+
+
+def test_make_has_the_commands():
+    for command in commands(blocks("bash")[0]):
+        assert re.fullmatch(r"make [a-z]+", command)
+        subprocess.run(
+            [*command.split(), "--dry-run"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+
+
+def test_tables_and_pages_agree_with_their_data():
+    for path, text in rendered_files(ROOT).items():
+        assert path.read_text(encoding="utf-8") == text, (
+            f"{path.name} differs from its data; run `make docs`"
+        )
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists()
+
+
+def test_lobe_and_pooling_in_python(capsys):
+    (code,) = (b for b in blocks("python") if "SerializedMHA" in b)
+    exec(code, {})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("torch.Size([2, 1, ")
+    assert second.endswith("torch.Size([2, 2, 300])")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    pytest.importorskip("espeakng_loader", reason="made-up voices")
+    from speechbrain_attn.demo.voices import CorpusSettings, make_corpus
+
+    return make_corpus(
+        tmp_path_factory.mktemp("readme") / "corpus",
+        CorpusSettings(num_train=4, num_validation=0, num_test=2),
+        progress=False,
+    )
+
+
+def test_train_score_and_verify(corpus, tmp_path, monkeypatch, capsys):
+    """The second block's commands, then the Python that loads their model."""
+    for name in ("recipes", "hparams"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    install, change, train, verify = commands(blocks("bash")[1])
+    assert install == "pip install -e ."
+    recipe = tmp_path / change.removeprefix("cd ")
+    places = {
+        "/path/to/VoxCeleb": corpus,
+        "/path/to/veri_test2.txt": corpus / "veri_test.txt",
+    }
+    for command in (train + SMALL, verify):
+        command = substitute(command, **places, **{"python ": ""})
+        finished = subprocess.run(
+            [sys.executable, *command.split()],
+            cwd=recipe,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert finished.returncode == 0, finished.stderr
+    assert "EER" in finished.stdout
+
+    (code,) = (b for b in blocks("python") if "verify_files" in b)
+    session = corpus / "wav" / "synth0005" / "session1"
+    for number, name in enumerate(("one.wav", "other.wav"), start=1):
+        shutil.copy(session / f"{number:05d}.wav", recipe / name)
+    monkeypatch.chdir(recipe)
+    exec(code, {})
+    assert re.fullmatch(
+        r"cosine -?[01]\.\d{3}, same speaker: (True|False)\n",
+        capsys.readouterr().out,
+    )
