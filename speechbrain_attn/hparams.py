@@ -72,4 +72,7 @@ def _advice(error):
     missing = re.match(r"'(.*)' is a !PLACEHOLDER", str(error))
     if missing:
         return f"{missing[1]} must be given: add --{missing[1]}=..."
+    twice = re.search(r'found duplicate key "(.*?)"', str(error))
+    if twice:
+        return f"{twice[1]} is given twice; leave one of them out."
     return str(error)

@@ -62,7 +62,7 @@ def test_training_file_builds_and_its_network_learns(name, tmp_path):
     assert predictions.shape == (4, 1, 7)
     targets = torch.tensor([[0], [3], [6], [3]])
     loss = hparams["compute_cost"](predictions, targets, lengths)
-    parameters = [p for p in torch.nn.ModuleDict(modules).parameters()]
+    parameters = list(torch.nn.ModuleDict(modules).parameters())
     optimizer = hparams["opt_class"](parameters)
     loss.backward()
     optimizer.step()
