@@ -1,12 +1,11 @@
 """Features whose frames are the same alone, in a batch and under padding.
 
-The host's features make one frame more than a waveform has hops and clip each
-row by its own maximum, and its sentence normalisation counts frames by another
-rule; so a padded batch gives other features than its utterances alone. Here a
-waveform of whole hops (``dataio.batching.pad_waveforms``) gives exactly
-samples / hop frames, each from its own samples only. The host's scripts do not
-pad to whole hops: under them a length can be off by one frame. A module with
-``exact_padding`` gives an utterance in a zero-padded batch what it gives alone.
+The host's features make one frame more than a waveform has hops, and its
+sentence normalisation counts frames by another rule; so a padded batch gives
+other features than its utterances alone. Here a waveform of whole hops
+(``dataio.batching.pad_waveforms``) gives exactly samples / hop frames, the same
+however much zero padding follows. The host's scripts do not pad to whole hops:
+under them a length can be off by one frame.
 """
 
 import math
@@ -32,6 +31,9 @@ class Fbank(nn.Module):
     Window t is centred on sample t * hop; what lies beyond the waveform is
     zero, as padding is. Usable as the host's ``compute_features``.
 
+    What is very quiet tells of the channel and the codec rather than of the
+    voice, so energies far below an utterance's largest are raised to a floor.
+
     Arguments
     ---------
     sample_rate : int
@@ -44,6 +46,8 @@ class Fbank(nn.Module):
         Length of a window, and of the step to the next, in milliseconds.
     n_fft : int
         Points of the Fourier transform.
+    top_db : float
+        The floor lies so many dB below the largest energy.
 
     Example
     -------
@@ -62,10 +66,13 @@ class Fbank(nn.Module):
         win_length_ms=25,
         hop_length_ms=10,
         n_fft=400,
+        top_db=60.0,
     ):
         super().__init__()
         self.output_size = n_mels
+        self.floor = 10 ** (-top_db / 10)
         self.hop_samples = round(sample_rate * hop_length_ms / 1000)
+        self.late_windows = -(-n_fft // (2 * self.hop_samples)) - 1
         self.stft = STFT(
             sample_rate=sample_rate,
             win_length=win_length_ms,
@@ -87,13 +94,15 @@ class Fbank(nn.Module):
 
         ``frames`` is samples / hop, rounded up. Always float32.
         """
-        missing = -wavs.shape[1] % self.hop_samples
-        wavs = nn.functional.pad(wavs.float(), (0, missing))
+        frames = -(-wavs.shape[1] // self.hop_samples)
+        # With the last window that reaches back into the waveform, so that
+        # the largest energy is the same however much padding follows.
+        samples = (frames + self.late_windows) * self.hop_samples
+        wavs = nn.functional.pad(wavs.float(), (0, samples - wavs.shape[1]))
         with full_precision(wavs):
-            # The last window is centred behind the last sample: half of it is
-            # padding, and another batch would show it something else.
-            spectrum = self.stft(wavs)[:, :-1]
-            energies = self.filterbank(spectral_magnitude(spectrum))
+            energies = self.filterbank(spectral_magnitude(self.stft(wavs)))
+        floor = self.floor * energies.amax(dim=(1, 2), keepdim=True)
+        energies = torch.maximum(energies[:, :frames], floor)
         return energies.clamp(min=LOG_FLOOR).log()
 
 

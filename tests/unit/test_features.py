@@ -42,13 +42,14 @@ def fbank_by_hand(wav, n_mels):
     """Windows one by one, in float64: frame t is centred on sample 160 t."""
     index = np.arange(400)
     window = 0.54 - 0.46 * np.cos(2 * np.pi * index / 400)
-    wav = np.concatenate([np.zeros(200), wav, np.zeros(200)])
+    wav = np.concatenate([np.zeros(200), wav, np.zeros(200 + 160)])
     frames = []
-    for start in range(0, len(wav) - 400, 160):
+    for start in range(0, len(wav) - 399, 160):
         spectrum = np.fft.rfft(wav[start : start + 400] * window)
-        energies = np.abs(spectrum) ** 2 @ host_filters(n_mels)
-        frames.append(np.log(np.maximum(energies, LOG_FLOOR)))
-    return np.stack(frames)
+        frames.append(np.abs(spectrum) ** 2 @ host_filters(n_mels))
+    floor = max(LOG_FLOOR, 1e-6 * np.max(frames))  # 60 dB below the largest
+    # The last two windows are centred behind the last sample.
+    return np.log(np.maximum(frames[:-2], floor))
 
 
 def test_fbank_equals_a_slow_reference():
@@ -90,13 +91,34 @@ def test_fbank_in_a_hop_aligned_batch_is_the_same_as_alone():
     torch.testing.assert_close(features(batch)[1, :11], alone)
 
 
-def test_fbank_loudness_of_neighbours_has_no_say():
-    """The host clips each row at 80 dB under its own maximum; ours does not."""
+def test_fbank_floor_is_under_the_largest_energy_of_the_utterance():
+    features = Fbank(n_mels=23, top_db=60)
+    wav = torch.randn(1, 31 * 160)
+    wav[:, 20 * 160 :] *= 1e-4  # 80 dB down
+    found = features(wav)
+    assert (found.max() - found.min()).item() == pytest.approx(
+        math.log(1e6), abs=1e-3
+    )
+    lower = Fbank(n_mels=23, top_db=100)(wav)
+    assert (lower[:, 25:] < found[:, 25:] - 1).all()
+    torch.testing.assert_close(lower[:, :15], found[:, :15])
+
+
+def test_fbank_gain_moves_all_features_alike():
+    """So that sentence normalisation takes it out, of quiet recordings too."""
+    wav = torch.randn(1, 31 * 160)
+    shift = Fbank(n_mels=23)(1e-3 * wav) - Fbank(n_mels=23)(wav)
+    expected = torch.full_like(shift, math.log(1e-6))
+    torch.testing.assert_close(shift, expected, atol=1e-3, rtol=0)
+
+
+def test_fbank_floor_is_the_same_under_padding():
+    """Where the largest energy lies in the very last samples, too."""
     features = Fbank(n_mels=23)
-    wav = 1e-4 * torch.randn(1, 31 * 160)
-    expected = features(wav)[:, :11]
-    wav[:, 20 * 160 :] *= 1e6
-    torch.testing.assert_close(features(wav)[:, :11], expected)
+    wav = 1e-5 * torch.randn(1, 11 * 160)
+    wav[:, -5:] = 1.0
+    padded = torch.nn.functional.pad(wav, (0, 20 * 160))
+    torch.testing.assert_close(features(padded)[:, :11], features(wav))
 
 
 def test_fbank_of_digital_silence_is_the_floor():
