@@ -23,6 +23,9 @@ class PooledEncoder(nn.Module):
         Size of a last linear layer; None returns what is pooled.
     hidden_sizes : sequence of int
         Layers (affine, ReLU, batch norm) before the last one.
+    embedding_norm : bool
+        Whether batch norm comes last. It keeps what all utterances share from
+        filling the embeddings, which a loss on cosines wants from the start.
 
     Raises
     ------
@@ -42,7 +45,14 @@ class PooledEncoder(nn.Module):
     torch.Size([8, 1, 32])
     """
 
-    def __init__(self, encoder, pooling, embedding_size=None, hidden_sizes=()):
+    def __init__(
+        self,
+        encoder,
+        pooling,
+        embedding_size=None,
+        hidden_sizes=(),
+        embedding_norm=False,
+    ):
         super().__init__()
         if pooling.input_size != encoder.output_size:
             raise AttnError(
@@ -62,8 +72,11 @@ class PooledEncoder(nn.Module):
             ]
             size = hidden_size
         if embedding_size is not None:
-            layers.append(nn.Linear(size, embedding_size))
+            # Batch norm cancels a bias before it, which would not learn.
+            layers.append(nn.Linear(size, embedding_size, not embedding_norm))
             size = embedding_size
+        if embedding_norm:
+            layers.append(nn.BatchNorm1d(size))
         self.embedding = nn.Sequential(*layers)
         self.embedding_size = size
 

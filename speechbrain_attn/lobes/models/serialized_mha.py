@@ -35,6 +35,9 @@ class SerializedMHA(PooledEncoder):
         Whether batch norm of the trunk has weights and biases.
     bn_momentum : float
         Momentum of its running statistics.
+    embedding_norm : bool
+        Whether batch norm comes last, for a classifier on cosines; the
+        paper's begins with one of its own.
 
     Example
     -------
@@ -59,6 +62,7 @@ class SerializedMHA(PooledEncoder):
         prune_last=True,
         bn_affine=False,
         bn_momentum=0.5,
+        embedding_norm=False,
     ):
         encoder = TDNNEncoder(
             input_size,
@@ -78,4 +82,4 @@ class SerializedMHA(PooledEncoder):
             norm_position,
             prune_last,
         )
-        super().__init__(encoder, pooling)
+        super().__init__(encoder, pooling, embedding_norm=embedding_norm)
