@@ -55,6 +55,7 @@ from speechbrain_attn.hparams import load_hparams
 from speechbrain_attn.hub.checkpoints import recover, set_torn_aside
 from speechbrain_attn.hub.folder import write_model_folder
 from speechbrain_attn.inference.extraction import extract_embeddings
+from speechbrain_attn.lobes.features import batch_features
 from speechbrain_attn.scoring.cosine import cosine_scores
 from speechbrain_attn.scoring.metrics import eer
 
@@ -73,7 +74,7 @@ class SpeakerBrain(sb.Brain):
         wavs, lengths = batch.to(self.device).sig
         if stage == sb.Stage.TRAIN and self.option("wav_augment"):
             wavs, lengths = self.hparams.wav_augment(wavs, lengths)
-        feats = self.modules.compute_features(wavs)
+        feats = batch_features(self.modules.compute_features, wavs, lengths)
         feats = self.modules.mean_var_norm(feats, lengths)
         if stage == sb.Stage.TRAIN and self.option("fea_augment"):
             feats = self.hparams.fea_augment(feats, lengths)

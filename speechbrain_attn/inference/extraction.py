@@ -16,6 +16,7 @@ from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
 from speechbrain_attn.dataio.batching import HOP_SAMPLES, pad_waveforms
 from speechbrain_attn.dataio.headers import read_header
 from speechbrain_attn.errors import AttnError, AudioError, TooShortError
+from speechbrain_attn.lobes.features import batch_features
 
 logger = logging.getLogger(__name__)
 
@@ -234,10 +235,7 @@ def _embed(batch, files, network, device, precision, exact):
             torch.ones(len(batch)),
         )
     wavs, lengths = wavs.to(device), lengths.to(device)
-    if getattr(compute_features, "takes_lengths", False):
-        feats = compute_features(wavs, lengths)
-    else:
-        feats = compute_features(wavs)
+    feats = batch_features(compute_features, wavs, lengths)
     feats = mean_var_norm(feats, lengths)
     dtype = PRECISIONS[precision]
     try:

@@ -199,6 +199,17 @@ def _kaldi_mel_filters(sample_rate, n_fft, n_mels, f_min, f_max):
     return torch.minimum(rising, falling).clamp(min=0.0).float()
 
 
+def batch_features(compute_features, wavs, lengths):
+    """Features of a padded batch, from a module that may want its lengths.
+
+    ``compute_features`` as in the YAML, ``wavs`` [batch, samples], ``lengths``
+    [batch] in (0, 1].
+    """
+    if getattr(compute_features, "takes_lengths", False):
+        return compute_features(wavs, lengths)
+    return compute_features(wavs)
+
+
 class SentenceNormalization(nn.Module):
     """Features less their mean over the utterance's own frames.
 

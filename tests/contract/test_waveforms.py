@@ -19,6 +19,7 @@ from speechbrain_attn.lobes.features import (
     Fbank,
     KaldiFbank,
     SentenceNormalization,
+    batch_features,
 )
 
 # Not whole hops, more and less than a window, and less than a hop.
@@ -36,8 +37,7 @@ every_feature = pytest.mark.parametrize("features", FEATURE_ROWS)
 def embed(network, features, wavs, lengths):
     """What training and inference do with a padded batch of waveforms."""
     wavs = zero_padding(wavs, lengths)
-    takes_lengths = getattr(features, "takes_lengths", False)
-    feats = features(wavs, lengths) if takes_lengths else features(wavs)
+    feats = batch_features(features, wavs, lengths)
     return network(SentenceNormalization()(feats, lengths), lengths)
 
 
@@ -109,8 +109,7 @@ def test_features_alone_equal_those_in_a_batch(features):
     wavs = speechlike()
     batch, lengths = pad_waveforms(wavs)
     longer = fill_padding(batch, lengths, 7, 0.0)
-    takes_lengths = getattr(features, "takes_lengths", False)
-    found = features(*longer) if takes_lengths else features(longer[0])
+    found = batch_features(features, *longer)
     for row, wav in zip(found, wavs, strict=True):
         alone = features(pad_waveforms([wav])[0])[0]
         assert len(alone) == -(-len(wav) // HOP_SAMPLES)
