@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from speechbrain_attn.lobes.models.double_mha import DoubleMHA
+from speechbrain_attn.lobes.models.ge2e_lstm import GE2ELSTM
 from speechbrain_attn.lobes.models.pooled_encoder import (
     ECAPATrunk,
     PooledEncoder,
@@ -84,15 +85,27 @@ def double_mha(**options):
     )
 
 
-LOBE_ROWS = {
-    "self_attentive_tdnn": lambda: SelfAttentiveTDNN(
+def self_attentive_tdnn(**options):
+    """SelfAttentiveTDNN of the contract's size."""
+    return SelfAttentiveTDNN(
         FEATURES,
         channels=(13, 11),
         kernel_sizes=(5, 3),
         dilations=(1, 2),
         attention_size=5,
         embedding_size=17,
-    ),
+        **options,
+    )
+
+
+def ge2e_lstm(window_frames):
+    """GE2ELSTM of the contract's size."""
+    return GE2ELSTM(FEATURES, 13, 2, 11, window_frames)
+
+
+ATTENTIVE_ROWS = {
+    "self_attentive_tdnn": self_attentive_tdnn,
+    "self_attentive_tdnn_hops": lambda: self_attentive_tdnn(num_hops=5),
     "double_mha": double_mha,
     "double_mha_multi_head": lambda: double_mha(pooling="multi_head"),
     "double_mha_attention": lambda: double_mha(pooling="attention"),
@@ -110,6 +123,14 @@ LOBE_ROWS = {
         ffn_size=11,
     ),
 }
+
+# An LSTM has no attention to show, and no graph for any number of frames;
+# ``test_export.py`` measures that it is still so.
+RECURRENT_ROWS = {
+    "ge2e_lstm": lambda: ge2e_lstm(window_frames=None),
+    "ge2e_lstm_windows": lambda: ge2e_lstm(window_frames=7),
+}
+LOBE_ROWS = ATTENTIVE_ROWS | RECURRENT_ROWS
 
 # The host's convolutions mirror the edges and see the padding; nothing around
 # them can mend that. ``test_host_trunks.py`` measures that it is still so.
@@ -238,7 +259,9 @@ ENCODER_SUBJECTS = [
     Subject(name, "encoder", FEATURES, build)
     for name, build in ENCODER_ROWS.items()
 ]
-LOBE_SUBJECTS = _lobe_subjects(LOBE_ROWS)
+ATTENTIVE_SUBJECTS = _lobe_subjects(ATTENTIVE_ROWS)
+RECURRENT_SUBJECTS = _lobe_subjects(RECURRENT_ROWS)
+LOBE_SUBJECTS = ATTENTIVE_SUBJECTS + RECURRENT_SUBJECTS
 POOLED_SUBJECTS = _pooled_subjects(
     {name: ENCODER_ROWS[name] for name in ("tdnn", "vgg")}
 )
@@ -252,8 +275,8 @@ INEXACT_SUBJECTS = _lobe_subjects(
 )
 # Without the pooled ones: what they are made of is exported, and an export is
 # slow.
-EXPORTED_SUBJECTS = POOLING_SUBJECTS + ENCODER_SUBJECTS + LOBE_SUBJECTS
-SUBJECTS = EXPORTED_SUBJECTS + POOLED_SUBJECTS
+EXPORTED_SUBJECTS = POOLING_SUBJECTS + ENCODER_SUBJECTS + ATTENTIVE_SUBJECTS
+SUBJECTS = EXPORTED_SUBJECTS + RECURRENT_SUBJECTS + POOLED_SUBJECTS
 
 
 def ids(subjects):

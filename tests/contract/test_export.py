@@ -5,11 +5,14 @@ import torch
 from subjects import (
     EXPORTED_SUBJECTS,
     EXPORTED_VGG_FRAMES,
+    RECURRENT_SUBJECTS,
     Subject,
     assert_near,
     ids,
 )
+from torch._dynamo.exc import UserError
 from torch.export import Dim
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from speechbrain_attn.nnet.encoders import VGGEncoder
 
@@ -72,3 +75,18 @@ def test_exported_vgg_needs_a_few_frames():
     assert module(x, lengths).shape[1] == 1
     with pytest.raises(AssertionError, match=r"Guard failed: .*size\(\)\[1\]"):
         graph(x, lengths)
+
+
+# torch's LSTM lists its weights anew when it is traced.
+@pytest.mark.filterwarnings("ignore:The tensor attributes .*_flat_weights")
+@pytest.mark.parametrize(
+    "subject", RECURRENT_SUBJECTS, ids=ids(RECURRENT_SUBJECTS)
+)
+@torch.no_grad()
+def test_recurrent_lobes_have_no_graph_yet(subject):
+    """The listed exception: fails when torch leaves an LSTM's sizes open."""
+    module = subject.make()
+    with pytest.raises(
+        (UserError, GuardOnDataDependentSymNode), match="specialized"
+    ):
+        export(module, *subject.inputs())

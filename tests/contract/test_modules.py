@@ -5,9 +5,9 @@ import io
 import pytest
 import torch
 from subjects import (
+    ATTENTIVE_SUBJECTS,
     COUNTS,
     ENCODER_SUBJECTS,
-    LOBE_SUBJECTS,
     POOLED_SUBJECTS,
     POOLING_SUBJECTS,
     SUBJECTS,
@@ -215,8 +215,8 @@ def test_saved_and_loaded_it_is_the_same(subject):
 
 @pytest.mark.parametrize(
     "subject",
-    LOBE_SUBJECTS + POOLED_SUBJECTS,
-    ids=ids(LOBE_SUBJECTS + POOLED_SUBJECTS),
+    ATTENTIVE_SUBJECTS + POOLED_SUBJECTS,
+    ids=ids(ATTENTIVE_SUBJECTS + POOLED_SUBJECTS),
 )
 @torch.no_grad()
 def test_attention_of_lobes(subject):

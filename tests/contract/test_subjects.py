@@ -14,6 +14,7 @@ from torch import nn
 
 from speechbrain_attn.lobes.models import (
     double_mha,
+    ge2e_lstm,
     pooled_encoder,
     self_attentive_tdnn,
     serialized_mha,
@@ -60,7 +61,11 @@ def test_every_lobe_has_a_row():
     built = {type(build()) for build in LOBE_ROWS.values()}
     trunks = {type(build()) for build in INEXACT_TRUNK_ROWS.values()}
     assert built | trunks | {pooled_encoder.PooledEncoder} == _networks_of(
-        double_mha, pooled_encoder, self_attentive_tdnn, serialized_mha
+        double_mha,
+        ge2e_lstm,
+        pooled_encoder,
+        self_attentive_tdnn,
+        serialized_mha,
     )
 
 

@@ -23,6 +23,7 @@ FILES = {path.stem: path for path in sorted(SHARED.glob("golden/*.npz"))}
 GIVEN = [
     *("args", "meta", "state/*", "input", "lengths", "rel_lengths"),
     *("label", "step", "scores", "annealed_factor"),
+    *("w", "b", "normalised", "cosine", "similarity"),
 ]
 # Parameters that we leave out, as they do nothing in the authors' program.
 IN_VAIN = [

@@ -9,7 +9,7 @@ from torch import nn
 
 from speechbrain_attn.hub.official import load_official
 from speechbrain_attn.lobes.models.heads import DoubleMHAHead, SerializedMHAHead
-from speechbrain_attn.nnet.losses import AdditiveMarginSoftmax
+from speechbrain_attn.nnet.losses import AdditiveMarginSoftmax, ge2e_loss
 from speechbrain_attn.nnet.masking import weighted_moments
 from speechbrain_attn.nnet.pooling import (
     DoubleMultiHeadAttentionPooling,
@@ -164,3 +164,25 @@ def serialized_mha(golden, build):
         "output": head.speakers(segment),
         "loss": nn.functional.nll_loss(logp, golden.labels),
     }
+
+
+# GE2E
+
+
+@torch.enable_grad()
+def ge2e(golden, build):
+    inputs = {"input": golden.x.clone()} | {
+        name: torch.tensor(golden.arrays[name], dtype=golden.dtype)
+        for name in ("w", "b")
+    }
+    x, w, b = (one.requires_grad_() for one in inputs.values())
+    found = {}
+    for variant in ("softmax", "contrast"):
+        for reduction in ("sum", "mean"):
+            loss = ge2e_loss(x, w, b, variant, reduction)
+            found[f"{reduction}_{variant}"] = loss
+        gradients = torch.autograd.grad(loss, (x, w, b))
+        for name, gradient in zip(inputs, gradients, strict=True):
+            found[f"grad_{name}_{variant}"] = gradient
+        found[f"loss_{variant}"] = ge2e_loss(x, w, b, variant, "none")
+    return found

@@ -14,8 +14,6 @@ import pytest
 import torch
 from golden_files import FILES, SHARED, Golden
 
-from speechbrain_attn.nnet import losses
-
 pytestmark = pytest.mark.skipif(
     not FILES,
     reason=f"no golden files in {SHARED}; set SPEECHBRAIN_ATTN_SHARED",
@@ -23,13 +21,12 @@ pytestmark = pytest.mark.skipif(
 
 
 class Row(NamedTuple):
-    """Files of these names, how they are run, what is built, or why not."""
+    """Files of these names, how they are run, what is built."""
 
     names: str
-    run: object = None
+    run: object
     build: object = None
     quirk: bool = False  # a fault that is not to be reproduced
-    not_yet: str = ""
 
 
 TABLE = [  # the first row that fits counts
@@ -66,7 +63,7 @@ TABLE = [  # the first row that fits counts
     Row("derived_asp_*", run.pooling, build.attentive_statistics),
     Row("derived_mha_*", run.pooling, build.multi_head),
     Row("derived_dmha_*", run.pooling, build.double),
-    Row("derived_ge2e_*", not_yet="nnet.losses has no ge2e_loss"),
+    Row("derived_ge2e_*", run.ge2e),
 ]
 
 
@@ -85,6 +82,8 @@ def names_where(condition):
 def tolerances(name, entry, dtype):
     """As the README of the files has them."""
     exact = dtype == torch.float64
+    if entry.startswith("grad_") and exact:  # theirs are differences
+        return {"atol": 1e-7, "rtol": 1e-5}
     if name.startswith("derived_") and exact:
         return {"atol": 1e-9, "rtol": 1e-8}
     atol = 5e-5 if name.startswith("derived_") else 2e-5
@@ -92,6 +91,8 @@ def tolerances(name, entry, dtype):
     logits = logits and entry == "output"
     if (name.endswith(("_peaky", "_large")) or logits) and not exact:
         atol = 2e-4
+    if name.endswith("_w200"):
+        atol = 2e-3
     return {"atol": atol, "rtol": 1e-4}
 
 
@@ -101,17 +102,8 @@ def test_the_table_and_the_files_match():
     assert [row.names for row in TABLE if row.names not in used] == []
 
 
-def test_what_is_not_there_yet_is_really_missing():
-    """Fails when GE2E arrives: give its files a row that runs them."""
-    rows = [row for row in TABLE if row.not_yet]
-    assert [row.names for row in rows] == ["derived_ge2e_*"]
-    assert not hasattr(losses, "ge2e_loss")
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize(
-    "name", names_where(lambda row: not row.quirk and not row.not_yet)
-)
+@pytest.mark.parametrize("name", names_where(lambda row: not row.quirk))
 def test_equals_golden(name, dtype):
     golden, row = Golden(name, dtype), row_of(name)
     with torch.no_grad():

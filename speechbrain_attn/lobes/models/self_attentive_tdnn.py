@@ -7,9 +7,27 @@ a little under half the parameters of the GE2E LSTM.
 
 from torch import nn
 
+from speechbrain_attn.errors import AttnError
 from speechbrain_attn.lobes.models.pooled_encoder import PooledEncoder
 from speechbrain_attn.nnet.encoders import TDNNEncoder
 from speechbrain_attn.nnet.pooling import SelfAttentivePooling
+
+PRESETS = {
+    # Ours; 15 frames of context.
+    "shallow": {
+        "channels": (512, 512, 512, 512),
+        "kernel_sizes": (5, 3, 3, 1),
+        "dilations": (1, 2, 3, 1),
+        "embedding_size": 256,
+    },
+    # Snyder et al., 2018, the trunk of Zhu et al.
+    "xvector": {
+        "channels": (512, 512, 512, 512, 1500),
+        "kernel_sizes": (5, 3, 3, 1, 1),
+        "dilations": (1, 2, 3, 1, 1),
+        "embedding_size": 512,
+    },
+}
 
 
 class SelfAttentiveTDNN(PooledEncoder):
@@ -22,16 +40,25 @@ class SelfAttentiveTDNN(PooledEncoder):
     ---------
     input_size : int
         Features per frame.
-    channels, kernel_sizes, dilations : sequence of int
+    preset : str
+        "shallow" or "xvector": what holds for the sizes that are None.
+    channels, kernel_sizes, dilations : sequence of int or None
         One entry for each layer of the TDNN.
     attention_size : int
         Width of the scorer.
     num_hops : int
-        Attention distributions.
+        Attention distributions. With more than one, the attribute ``penalty``
+        holds the ``SelfAttentivePooling.penalty`` of the last forward pass in
+        training, a scalar to be added to the loss with a small factor.
     with_std : bool
         Whether deviations are pooled beside the means.
-    embedding_size : int
+    embedding_size : int or None
         Size of the embedding.
+
+    Raises
+    ------
+    AttnError
+        An unknown preset, or sequences of different lengths.
 
     Example
     -------
@@ -44,24 +71,39 @@ class SelfAttentiveTDNN(PooledEncoder):
     def __init__(
         self,
         input_size=40,
-        channels=(512, 512, 512, 512),
-        kernel_sizes=(5, 3, 3, 1),
-        dilations=(1, 2, 3, 1),
+        preset="shallow",
+        channels=None,
+        kernel_sizes=None,
+        dilations=None,
         attention_size=128,
         num_hops=1,
         with_std=True,
-        embedding_size=256,
+        embedding_size=None,
     ):
-        encoder = TDNNEncoder(input_size, channels, kernel_sizes, dilations)
+        if preset not in PRESETS:
+            raise AttnError(f"preset={preset!r}; want one of {list(PRESETS)}.")
+        sizes = PRESETS[preset]
+        encoder = TDNNEncoder(
+            input_size,
+            channels or sizes["channels"],
+            kernel_sizes or sizes["kernel_sizes"],
+            dilations or sizes["dilations"],
+        )
         pooling = SelfAttentivePooling(
             encoder.output_size, attention_size, num_hops, with_std
         )
-        super().__init__(encoder, pooling, embedding_size)
+        super().__init__(
+            encoder, pooling, embedding_size or sizes["embedding_size"]
+        )
 
     def forward(self, x, lengths=None):
         """Embed features [batch, frames, features]: [batch, 1, embedding_size].
 
         As ``PooledEncoder.forward``; each embedding has unit length.
         """
-        embedding = super().forward(x, lengths)
+        frames = self.encode(x, lengths)
+        if self.training and self.pooling.num_hops > 1:
+            attention = self.pooling.attention(*frames)
+            self.penalty = self.pooling.penalty(attention)
+        embedding = self.embedding(self.pooling(*frames)).unsqueeze(1)
         return nn.functional.normalize(embedding, dim=2)

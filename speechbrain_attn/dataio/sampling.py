@@ -1,0 +1,232 @@
+"""Batches of so many speakers and so many utterances of each."""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from speechbrain_attn.dataio.audio import SAMPLE_RATE
+from speechbrain_attn.dataio.batching import HOP_SAMPLES
+from speechbrain_attn.dataio.crops import read_crop
+from speechbrain_attn.errors import AttnError
+
+logger = logging.getLogger(__name__)
+
+
+class Crop(NamedTuple):
+    """What a dataset is asked for in place of a row number.
+
+    Arguments
+    ---------
+    row : int
+        Of the dataset.
+    num_samples : int
+        Length of the crop, counted at 16 kHz.
+    position : float
+        Where it lies in its file, in [0, 1): see ``crops.read_crop``.
+    """
+
+    row: int
+    num_samples: int
+    position: float
+
+
+class SpeakerBatchSampler(Sampler):
+    """Batches of ``num_speakers`` x ``num_utterances`` crops, for GE2E.
+
+    The speakers of a batch are different ones, and so are the files of a
+    speaker. An epoch goes through all files: each is used once, a few of a
+    speaker twice, where their number is not a multiple of ``num_utterances``.
+    Less than a step is left over, another each time; more only of a speaker
+    with more files than steps have room for. All crops of a batch have one
+    length.
+
+    Everything, the place of each crop included, follows from seed and epoch
+    alone: call ``set_epoch`` before each. So a run goes on in the middle of
+    an epoch by passing over batches, as the host's ``SaveableDataLoader``
+    does; nothing is read for them, and no random state needs to be saved.
+
+    With several processes each takes its own part of a step, in which no
+    speaker comes twice. Don't wrap this in a distributed sampler.
+
+    Arguments
+    ---------
+    speakers : sequence of str
+        Speaker of each row of the dataset.
+    files : sequence of str
+        File of each row; a file with several rows counts once.
+    num_speakers, num_utterances : int
+        Speakers in a batch, and files of each (the paper's N and M).
+    min_frames, max_frames : int
+        A crop has so many frames of 10 ms, drawn for each batch.
+    few : str
+        Speakers with fewer than ``num_utterances`` files: "crops" takes
+        several crops of a file, "leave_out" does without them.
+    seed : int
+        Of the run.
+    rank, world_size : int
+        Number of this process, and how many there are.
+
+    Attributes
+    ----------
+    num_few : int
+        Speakers with fewer than ``num_utterances`` files.
+
+    Raises
+    ------
+    AttnError
+        ``few`` is neither, no length is between ``min_frames`` and
+        ``max_frames``, or there are too few speakers for a step.
+
+    Example
+    -------
+    >>> sampler = SpeakerBatchSampler("aaabbbccc", range(9), 2, 3)
+    >>> batch = next(iter(sampler))
+    >>> len(sampler), len(batch), 140 <= batch[0].num_samples / 160 <= 180
+    (1, 6, True)
+    """
+
+    def __init__(
+        self,
+        speakers,
+        files,
+        num_speakers=64,
+        num_utterances=10,
+        min_frames=140,
+        max_frames=180,
+        few="crops",
+        seed=0,
+        rank=0,
+        world_size=1,
+    ):
+        if few not in ("crops", "leave_out"):
+            raise AttnError(f"few={few!r}; want 'crops' or 'leave_out'.")
+        if not 1 <= min_frames <= max_frames:
+            raise AttnError(
+                f"min_frames={min_frames}, max_frames={max_frames}; want 1 or "
+                "more, and the second no less than the first."
+            )
+        self.num_speakers = num_speakers
+        self.num_utterances = num_utterances
+        self.frames = min_frames, max_frames
+        self.seed = seed
+        self.rank = rank
+        self.epoch = 0
+        self._step_speakers = num_speakers * world_size
+        by_speaker = {}
+        for row, (speaker, file) in enumerate(
+            zip(speakers, files, strict=True)
+        ):
+            by_speaker.setdefault(speaker, {}).setdefault(file, row)
+        rows = [list(files.values()) for files in by_speaker.values()]
+        enough = [one for one in rows if len(one) >= num_utterances]
+        self.num_few = len(rows) - len(enough)
+        self._rows = rows if few == "crops" else enough
+        if len(self._rows) < self._step_speakers:
+            raise AttnError(
+                f"num_speakers={num_speakers} in each of {world_size} "
+                f"processes, but there are {len(self._rows)} speakers "
+                f"({len(enough)} with num_utterances={num_utterances} files "
+                "or more); lower one of them."
+            )
+        sizes = np.array([len(rows) for rows in self._rows])
+        self._groups = -(-sizes // num_utterances)
+        # A speaker of very many files may not get through them all, since it
+        # cannot be in a step twice. Fewer steps may then be filled, and of
+        # those speakers fewer groups: until it comes out even.
+        groups, steps = self._groups, self._groups.sum()
+        while groups.sum() < steps * self._step_speakers:
+            steps = groups.sum() // self._step_speakers
+            groups = np.minimum(groups, steps)
+        self._steps = int(steps)
+        logger.info(
+            "%d batches of %d speakers x %d utterances an epoch; %d of %d "
+            "speakers have fewer than %d files and %s.",
+            *(len(self), num_speakers, num_utterances),
+            *(self.num_few, len(rows), num_utterances),
+            "give several crops of each" if few == "crops" else "are left out",
+        )
+
+    def __len__(self):
+        return self._steps
+
+    def set_epoch(self, epoch):
+        """Choose the batches of this epoch."""
+        self.epoch = epoch
+
+    def __iter__(self):
+        """Yield lists of ``Crop``, speaker after speaker."""
+        draw = np.random.default_rng([self.seed, self.epoch])
+        rows = [draw.permutation(rows) for rows in self._rows]
+        left = self._groups.copy()
+        first = self.rank * self.num_speakers
+        own = slice(first, first + self.num_speakers)
+        for steps_left in range(self._steps, 0, -1):
+            chosen = self._draw_speakers(draw, left, steps_left)
+            left[chosen] -= 1
+            num_frames = draw.integers(*self.frames, endpoint=True)
+            # Drawn for all processes, so that all draw the same.
+            places = draw.random((len(chosen), self.num_utterances))
+            yield [
+                crop
+                for speaker, place in zip(chosen[own], places[own], strict=True)
+                for crop in self._group(
+                    rows[speaker], left[speaker], num_frames, place
+                )
+            ]
+
+    def _draw_speakers(self, draw, left, steps_left):
+        """Speakers of a step, the likelier the more groups they have left."""
+        # The smallest of exponential numbers with these rates are a weighted
+        # draw without replacement.
+        keys = draw.exponential(size=len(left)) / np.maximum(left, 1)
+        keys[left == 0] = np.inf
+        keys[left >= steps_left] = -1.0  # are needed in every step from now on
+        return np.argsort(keys, kind="stable")[: self._step_speakers]
+
+    def _group(self, rows, number, num_frames, places):
+        """Crops of one speaker: group ``number`` of its files ``rows``."""
+        num_samples = int(num_frames) * HOP_SAMPLES
+        first = number * self.num_utterances
+        rounds, rest = divmod(self.num_utterances, len(rows))
+        crops = []
+        for one, place in enumerate(places):
+            turn, file = divmod(one, len(rows))
+            row = int(rows[(first + one) % len(rows)])
+            # A file that gives several crops gives one of each part of it.
+            parts = rounds + (file < rest)
+            crops.append(Crop(row, num_samples, float(turn + place) / parts))
+        return crops
+
+
+class CropDataset(Dataset):
+    """The host's dataset of a manifest, asked for a ``Crop`` at a time.
+
+    Arguments
+    ---------
+    data : DynamicItemDataset
+        Rows with ``wav``, ``duration`` in seconds and ``spk_id``.
+    encoder : CategoricalEncoder
+        Class numbers of the speakers.
+    """
+
+    def __init__(self, data, encoder):
+        self.data = data
+        self.encoder = encoder
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, crop):
+        """``id``, ``sig`` [samples] and ``spk_id_encoded`` of a ``Crop``."""
+        item_id = self.data.data_ids[crop.row]
+        row = self.data.data[item_id]
+        file_samples = round(row["duration"] * SAMPLE_RATE)
+        return {
+            "id": item_id,
+            "sig": read_crop(
+                row["wav"], crop.num_samples, file_samples, crop.position
+            ),
+            "spk_id_encoded": self.encoder.encode_label(row["spk_id"]),
+        }

@@ -1,0 +1,99 @@
+"""Self-attentive TDNN: presets, hops and the penalty on them."""
+
+import pytest
+import torch
+
+from speechbrain_attn.errors import AttnError
+from speechbrain_attn.lobes.models.self_attentive_tdnn import SelfAttentiveTDNN
+
+
+def small(num_hops):
+    return SelfAttentiveTDNN(
+        7, "shallow", (13, 11), (5, 3), (1, 2), 5, num_hops, embedding_size=3
+    )
+
+
+def test_shallow_is_the_default_and_under_half_of_the_lstm():
+    """By the sums of the table that the sizes come from."""
+    layers = [102_912, 786_944, 786_944, 262_656]
+    batch_norms = 4 * 1024
+    # The scorer's last bias, which the table has, would never learn.
+    pooling, embedding = 65_793 - 1, 262_400
+    network = SelfAttentiveTDNN()
+    found = sum(one.numel() for one in network.parameters())
+    assert found == sum(layers) + batch_norms + pooling + embedding
+    assert found < 4_663_296 / 2
+    assert network.embedding_size == 256
+    assert str(network) == str(SelfAttentiveTDNN(preset="shallow"))
+
+
+def test_xvector_preset():
+    network = SelfAttentiveTDNN(26, preset="xvector", num_hops=5)
+    convs = network.encoder.convs
+    assert [conv.out_channels for conv in convs] == [512] * 4 + [1500]
+    assert [conv.kernel_size[0] for conv in convs] == [5, 3, 3, 1, 1]
+    assert [conv.dilation[0] for conv in convs] == [1, 2, 3, 1, 1]
+    assert network.pooling.output_size == 5 * 3000
+    assert network.embedding_size == 512
+    narrow = SelfAttentiveTDNN(
+        26, "xvector", channels=(16, 16, 16, 16, 48), embedding_size=8
+    )
+    assert narrow(torch.rand(2, 30, 26)).shape == (2, 1, 8)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(
+        AttnError, match=r"preset='deep'; want one of \['shallow', 'xvector'\]"
+    ):
+        SelfAttentiveTDNN(preset="deep")
+
+
+@pytest.mark.parametrize("num_hops", [2, 5])
+def test_the_penalty_of_a_step_in_training(num_hops):
+    network = small(num_hops).train()
+    x, lengths = torch.randn(3, 23, 7), torch.tensor([1.0, 0.5, 0.2])
+    network(x, lengths)
+    attention = network.eval().attention(x, lengths)
+    # In training batch norm goes by the batch, so this one must differ.
+    other = network.pooling.penalty(attention)
+    assert (network.penalty - other).abs() > 1e-4
+    network.penalty.backward()
+    assert all(
+        weight.grad.abs().max() > 0 for weight in network.pooling.parameters()
+    )
+
+
+def test_the_penalty_parts_the_hops():
+    """Added to a loss it does what it is for."""
+    network = small(num_hops=3).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    x = torch.randn(3, 5, 7)
+    values = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        network(x)
+        network.penalty.backward()
+        optimizer.step()
+        values.append(network.penalty.item())
+    assert values[-1] < 0.8 * values[0]
+
+
+@torch.no_grad()
+def test_eval_mode_computes_none():
+    network = small(num_hops=2).eval()
+    network(torch.randn(3, 23, 7))
+    assert not hasattr(network, "penalty")
+    one_hop = small(num_hops=1).train()
+    one_hop(torch.randn(3, 23, 7))
+    assert not hasattr(one_hop, "penalty")
+
+
+def test_it_exports_and_saves_after_training():
+    network = small(num_hops=2).train()
+    x = torch.randn(3, 23, 7)
+    network(x)
+    keys = set(network.state_dict())
+    network.eval()
+    graph = torch.export.export(network, (x,)).module()
+    torch.testing.assert_close(graph(x), network(x))
+    assert keys == set(small(num_hops=2).state_dict())
