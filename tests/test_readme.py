@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_attn.demo.results import rendered_files
 
@@ -42,7 +44,7 @@ def commands(block):
 
 def test_every_block_is_of_a_kind_that_is_run():
     assert [kind for kind, _ in BLOCKS].count("bash") == 2
-    assert {kind for kind, _ in BLOCKS} == {"bash", "python"}
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python", "yaml"}
 
 
 def test_make_has_the_commands():
@@ -74,6 +76,12 @@ def test_lobe_and_pooling_in_python(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("torch.Size([2, 1, ")
     assert second.endswith("torch.Size([2, 2, 300])")
+
+
+def test_yaml_builds_a_network():
+    (text,) = blocks("yaml")
+    network = load_hyperpyyaml(text)["embedding_model"]
+    assert network(torch.rand(2, 50, 80)).shape == (2, 1, 192)
 
 
 @pytest.fixture(scope="module")
