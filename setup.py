@@ -44,6 +44,8 @@ setup(
     install_requires=[
         "hyperpyyaml>=1.2.2",
         "numpy>=1.26",
+        "pyyaml>=6",
+        "ruamel.yaml>=0.17.28",
         "safetensors>=0.4",
         "scipy>=1.11",
         "sentencepiece>=0.2",

@@ -45,34 +45,30 @@ def load_hparams(path, overrides=""):
     try:
         with open(path, encoding="utf-8") as file:
             return load_hyperpyyaml(file, overrides)
-    except AttnError:
-        raise
-    except KeyError as error:
-        raise _of_override(path, error) from error
-    except (ValueError, YAMLError) as error:
-        raise AttnError(f"{path}: {_advice(error)}") from error
-
-
-def _of_override(path, error):
-    """AttnError for an override that names no key; else the error itself."""
-    said = re.match(r"Override '(.*)' not found in: (\[.*\])$", error.args[0])
-    if said is None:
-        return error
-    key, keys = said[1], ast.literal_eval(said[2])
-    near = difflib.get_close_matches(key, keys, n=1)
-    hint = f"did you mean --{near[0]}? " if near else ""
-    return AttnError(
-        f"{path}: has no key {key!r} to override; {hint}"
-        f"Its keys: {', '.join(keys)}."
-    )
+    except (KeyError, ValueError, YAMLError) as error:
+        advice = _advice(error)
+        if isinstance(error, AttnError) or advice is None:
+            raise
+        raise AttnError(f"{path}: {advice}") from error
 
 
 def _advice(error):
-    """The message of hyperpyyaml, with the way out where there is one."""
-    missing = re.match(r"'(.*)' is a !PLACEHOLDER", str(error))
+    """What to change, for an error of the file or of an override; else None.
+
+    Others come from what the file builds, and keep their traceback.
+    """
+    said = str(error.args[0] if error.args else "")
+    unknown = re.match(r"Override '(.*)' not found in: (\[.*\])$", said)
+    if unknown:
+        key, keys = unknown[1], ast.literal_eval(unknown[2])
+        near = difflib.get_close_matches(key, keys, n=1)
+        hint = f"did you mean --{near[0]}? " if near else ""
+        keys = ", ".join(keys)
+        return f"has no key {key!r} to override; {hint}Its keys: {keys}."
+    missing = re.match(r"'(.*)' is a !PLACEHOLDER", said)
     if missing:
         return f"{missing[1]} must be given: add --{missing[1]}=..."
     twice = re.search(r'found duplicate key "(.*?)"', str(error))
     if twice:
         return f"{twice[1]} is given twice; leave one of them out."
-    return str(error)
+    return str(error) if isinstance(error, YAMLError) else None

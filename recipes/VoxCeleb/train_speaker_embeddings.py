@@ -41,6 +41,7 @@ from torch.utils.data import DataLoader
 from voxceleb_prepare import prepare_voxceleb
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE
+from speechbrain_attn.dataio.batching import zero_padding
 from speechbrain_attn.dataio.crops import RandomCrops
 from speechbrain_attn.dataio.datasets import (
     collate,
@@ -71,14 +72,19 @@ class SpeakerBrain(sb.Brain):
 
     def compute_forward(self, batch, stage):
         """Predictions [batch, 1, speakers] and relative lengths [batch]."""
+        padded = bool((batch.sig.lengths < 1).any())
         wavs, lengths = batch.to(self.device).sig
         if stage == sb.Stage.TRAIN and self.option("wav_augment"):
             wavs, lengths = self.hparams.wav_augment(wavs, lengths)
-        feats = batch_features(self.modules.compute_features, wavs, lengths)
-        feats = self.modules.mean_var_norm(feats, lengths)
+        # Crops of one length have no padding: no masks, and no cost of them.
+        known = lengths if padded else None
+        if padded:
+            wavs = zero_padding(wavs, lengths)
+        feats = batch_features(self.modules.compute_features, wavs, known)
+        feats = self.modules.mean_var_norm(feats, known)
         if stage == sb.Stage.TRAIN and self.option("fea_augment"):
             feats = self.hparams.fea_augment(feats, lengths)
-        embeddings = self.modules.embedding_model(feats, lengths)
+        embeddings = self.modules.embedding_model(feats, known)
         return self.modules.classifier(embeddings), lengths
 
     def compute_objectives(self, predictions, batch, stage):
@@ -251,7 +257,9 @@ def loader_options(hparams, brain, train_data):
         )
     # Batch norm after the pooling cannot train on a batch of one.
     batch_size = options["batch_size"]
-    options["drop_last"] = batch_size > 1 and share % batch_size == 1
+    if batch_size < 2:
+        raise AttnError(f"batch_size={batch_size}: want two crops at least.")
+    options["drop_last"] = share % batch_size == 1
     warn_of_schedule(hparams, brain, -(-share // batch_size))
     return options, {**options, "shuffle": False, "drop_last": False}
 

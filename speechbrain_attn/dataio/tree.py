@@ -9,7 +9,7 @@ from speechbrain_attn.errors import AttnError
 
 # Where one utterance lies there in two formats, the earlier one is taken:
 # the lossless ones first, and m4a, the slowest to decode, last.
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".m4a")
+AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 
 # Folders between the data folder and the speakers, as the archives of
 # VoxCeleb1 and 2 unpack: wav/, dev/aac/, vox1_dev_wav/wav/, ...

@@ -124,7 +124,12 @@ def trial_files(trials, data_folder):
     for folder in folders:
         if not os.path.isdir(folder):
             raise AttnError(f"{folder}: no such data folder.")
-    levels = [level for folder in folders for level in speaker_levels(folder)]
+    try:
+        levels = [level for one in folders for level in speaker_levels(one)]
+    except OSError as error:
+        raise AttnError(
+            f"{error.filename}: cannot be listed ({error.strerror})."
+        ) from None
     roots = dict.fromkeys(folders + levels)
     files = {}
     for utterance in trials.utterances:

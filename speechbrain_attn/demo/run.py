@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechbrain_attn.dataio.listed import listed_speakers
 from speechbrain_attn.dataio.tree import find_utterances
 from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.demo.report import (
@@ -138,8 +139,6 @@ def make_plan(options, overrides):
         name, trials = data.name, [options.trials, *options.lists]
         data_name = options.data_name or name
         validation = options.validation
-        tuned = yamls / "real_speech" / hparams.name
-        hparams = tuned if tuned.exists() else hparams
     else:
         name, data_name = "synthetic_voices", "synthetic voices"
         data = make_corpus(output / name / "corpus")
@@ -173,8 +172,7 @@ def check_speakers(plan):
 
 
 def _speakers(path):
-    utterances = trials_from_file(path).utterances
-    return {utterance.split("/")[0] for utterance in utterances}
+    return listed_speakers(trials_from_file(path))
 
 
 def run_step(title, command, log):
@@ -283,6 +281,7 @@ def shown_command(plan):
         parts += ["--validation", plan.validation.name]
     if plan.trials[1:]:
         parts += ["--lists", *(path.name for path in plan.trials[1:])]
+    parts += ["--data-name", shlex.quote(plan.data_name)]
     parts += ["--hparams", _in_repository(plan.hparams)]
     return " ".join([*parts, f"--seed {plan.seed}", *plan.overrides])
 

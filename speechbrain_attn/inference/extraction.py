@@ -149,16 +149,21 @@ def _note_inexact(names):
 
 @contextmanager
 def _eval_mode(network, device):
-    """Modules on the device in eval mode, then as they were before."""
+    """Modules on the device in eval mode; then all as it was before."""
     modules = [part for part in network if isinstance(part, nn.Module)]
     before = {
         part: part.training for root in modules for part in root.modules()
     }
     for module in modules:
         module.to(device).eval()
+    # Nearly every batch has a size of its own here, and training lets cuDNN
+    # try its kernels on each new size.
+    tuning = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
+        torch.backends.cudnn.benchmark = tuning
         # One by one: a module may hold frozen parts that stay in eval mode.
         for part, training in before.items():
             part.training = training

@@ -11,9 +11,9 @@ from torch import nn
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
 from speechbrain_attn.dataio.crops import fit_length, read_crop
+from speechbrain_attn.dataio.tree import AUDIO_EXTENSIONS
 from speechbrain_attn.errors import AttnError, AudioError
 
-_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _READING_THREADS = 8
 
 
@@ -36,11 +36,12 @@ def find_audio(folder, key):
         os.path.join(parent, name)
         for parent, _, names in os.walk(folder, followlinks=True)
         for name in names
-        if name.lower().endswith(_EXTENSIONS)
+        if name.lower().endswith(AUDIO_EXTENSIONS)
     )
     if not paths:
         raise AttnError(
-            f"{key}: no audio files ({', '.join(_EXTENSIONS)}) under {folder}."
+            f"{key}: no audio files ({', '.join(AUDIO_EXTENSIONS)}) under "
+            f"{folder}."
         )
     return paths
 

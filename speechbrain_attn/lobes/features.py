@@ -8,8 +8,6 @@ however much zero padding follows. The host's scripts do not pad to whole hops:
 under them a length can be off by one frame.
 """
 
-import math
-
 import torch
 from speechbrain.processing.features import STFT, Filterbank, spectral_magnitude
 from torch import nn
@@ -215,11 +213,6 @@ class SentenceNormalization(nn.Module):
 
     Usable as the host's ``mean_var_norm``. Keeps no statistics.
 
-    Arguments
-    ---------
-    std_norm : bool
-        Whether features are also divided by their deviation.
-
     Example
     -------
     >>> feats = SentenceNormalization()(torch.rand(2, 100, 80))
@@ -228,10 +221,6 @@ class SentenceNormalization(nn.Module):
     """
 
     exact_padding = True
-
-    def __init__(self, std_norm=False):
-        super().__init__()
-        self.std_norm = std_norm
 
     def forward(self, x, lengths=None):
         """Normalise [batch, frames, features]; padding comes out as zero.
@@ -242,8 +231,4 @@ class SentenceNormalization(nn.Module):
         mask = frame_mask(lengths, x.shape[1])
         x = clean(x, mask)
         count = x.shape[1] if mask is None else mask.sum(1)[:, None, None]
-        x = clean(x - x.sum(dim=1, keepdim=True) / count, mask)
-        if self.std_norm:
-            variance = x.square().sum(dim=1, keepdim=True) / count
-            x = x / variance.clamp(min=math.sqrt(LOG_FLOOR)).sqrt()
-        return x
+        return clean(x - x.sum(dim=1, keepdim=True) / count, mask)

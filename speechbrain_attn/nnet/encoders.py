@@ -192,9 +192,8 @@ class VGGEncoder(nn.Module):
     def forward(self, x, lengths=None):
         """Encode [batch, frames, features] into [batch, frames', channels].
 
-        Channel c of map f is ``channels[-1] * features' `` wide and channel
-        first: index c * features' + f, so that a head of a multi-head pooling
-        gets whole maps.
+        Output channel c * features' + f is map c at feature f, so that a head
+        of a multi-head pooling gets whole maps.
         """
         counts = None
         if lengths is not None:

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
@@ -59,8 +60,9 @@ def test_training_file_builds_and_its_network_learns(name, tmp_path):
     predictions = modules["classifier"](
         modules["embedding_model"](feats, lengths)
     )
-    assert predictions.shape == (4, 1, 7)
     targets = torch.tensor([[0], [3], [6], [3]])
+    targets = hparams["wav_augment"].replicate_labels(targets)
+    assert predictions.shape == (len(targets), 1, 7)
     loss = hparams["compute_cost"](predictions, targets, lengths)
     parameters = list(torch.nn.ModuleDict(modules).parameters())
     optimizer = hparams["opt_class"](parameters)
@@ -125,3 +127,15 @@ def test_demo_is_the_system_made_smaller(system, tmp_path):
     demo = load(f"demo/{system}.yaml", tmp_path)["embedding_model"]
     assert type(demo) is type(full)
     assert num_parameters(demo) < num_parameters(full)
+
+
+def test_half_of_the_crops_stay_clean_where_noise_is_added(tmp_path):
+    """As in the serialized paper, section 4.1: an augmented copy beside."""
+    noises = tmp_path / "noises"
+    noises.mkdir()
+    soundfile.write(noises / "hum.wav", [0.1, -0.1] * 16000, 16000)
+    hparams = load("serialized_mha.yaml", tmp_path, noise_folder=str(noises))
+    wavs = 0.1 * torch.randn(64, 1600)
+    noisy, _ = hparams["wav_augment"](wavs, torch.ones(64))
+    changed = (noisy != wavs).any(dim=1).sum().item()
+    assert 16 < changed < 48

@@ -150,6 +150,7 @@ def test_options_that_cannot_be_met_are_refused_with_a_sentence(
         ("rir_folder", gone, r"rir_folder: no such folder"),
         ("sample_rate", 8000, r"sample_rate=8000: want 16000"),
         ("out_n_neurons", 5, r"holds 6 speakers; set --out_n_neurons=6"),
+        ("batch_size", 1, r"batch_size=1: want two crops at least"),
     ]
     # fmt: on
     output = {"output_folder": tmp_path / "out"}

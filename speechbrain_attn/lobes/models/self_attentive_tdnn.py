@@ -101,9 +101,5 @@ class SelfAttentiveTDNN(PooledEncoder):
 
         As ``PooledEncoder.forward``; each embedding has unit length.
         """
-        frames = self.encode(x, lengths)
-        if self.training and self.pooling.num_hops > 1:
-            attention = self.pooling.attention(*frames)
-            self.penalty = self.pooling.penalty(attention)
-        embedding = self.embedding(self.pooling(*frames)).unsqueeze(1)
+        embedding = super().forward(x, lengths)
         return nn.functional.normalize(embedding, dim=2)
