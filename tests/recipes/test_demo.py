@@ -87,16 +87,6 @@ def test_plan_on_recordings(speech):
     assert plan.held_back() == {"a", "b"}
 
 
-def test_recordings_have_their_own_yaml_where_there_is_one(speech, monkeypatch):
-    monkeypatch.setattr(run, "ROOT", speech)
-    tuned = speech / "hparams" / "demo" / "real_speech" / "double_mha.yaml"
-    tuned.parent.mkdir(parents=True)
-    tuned.write_text("")
-    assert plan_of(speech, "--system=double_mha").hparams == tuned
-    named = plan_of(speech, f"--hparams={speech / 'mine.yaml'}")
-    assert named.hparams == speech / "mine.yaml"
-
-
 @pytest.mark.parametrize("arguments", [["--data=x"], ["--trials=x"]])
 def test_recordings_and_trials_go_together(arguments, capsys):
     with pytest.raises(SystemExit, match="^2$"):

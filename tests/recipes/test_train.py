@@ -37,11 +37,7 @@ def full_yaml(tmp_path_factory):
     )
     text = text.replace(
         "    rir_folder: !ref <rir_folder>\n",
-        "    rir_folder: !ref <rir_folder>\n"
-        "    speeds: [90, 100, 110]\n"
-        "    drop_freq: True\n"
-        "    drop_chunk: True\n"
-        "    keep_original: True\n",
+        "    rir_folder: !ref <rir_folder>\n    speeds: [90, 100, 110]\n",
     )
     path = tmp_path_factory.mktemp("yaml") / "full.yaml"
     path.write_text(text)
