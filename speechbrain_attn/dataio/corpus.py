@@ -50,10 +50,10 @@ def prepare_corpus(options):
     """Write the manifests of a corpus, unless they are there already.
 
     ``save_folder`` gets train.csv and dev.csv (chunks), enrol.csv and
-    test.csv (whole files of the verification list), validation.csv (whole
-    files of the validation list, if there is one), preparation_report.csv
+    test.csv (whole files of the verification list), preparation_report.csv
     (files that are unusual or left out) and preparation.json (what all this
-    was made from). A second call does nothing as long as files, lists and
+    was made from). Files of a validation list are only checked: they are there
+    and can be read. A second call does nothing as long as files, lists and
     options are the same.
 
     Arguments
@@ -119,8 +119,7 @@ def _read_lists(options):
 
 def _table_names(options):
     names = [split for split in ("train", "dev") if split in options.splits]
-    names += ["enrol", "test"] if "test" in options.splits else []
-    return names + (["validation"] if options.validation_file else [])
+    return names + (["enrol", "test"] if "test" in options.splits else [])
 
 
 def _state(options, trees):
@@ -215,8 +214,6 @@ def _whole_rows(named, sizes):
 
 def _sides(lists, found):
     """Pairs (manifest, names in the list to utterances)."""
-    if "validation" in found:
-        yield "validation", found["validation"]
     if "verification" in found:
         trials = lists["verification"]
         for side in ("enrol", "test"):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from subjects import (
     CHANNELS,
-    FEATURES,
     LOBE_SUBJECTS,
     POOLED_SUBJECTS,
     POOLING_SUBJECTS,
@@ -186,12 +185,17 @@ def test_bad_arguments_are_refused(build, says):
 
 def test_good_arguments_are_accepted():
     """Control for the table above: its good neighbours."""
-    MultiHeadAttentionPooling(192, 6, scale="heads")
-    DoubleMultiHeadAttentionPooling(CHANNELS, 3, head_drop=0.0)
-    SelfAttentivePooling(FEATURES, num_hops=1)
-    SerializedAttentionPooling(FEATURES, num_layers=1, norm_position="output")
-    DoubleMHA(FEATURES, (5, 6), 3, pooling="attention", norm_order="bn_relu")
-    PooledEncoder(TDNNEncoder(7, (11,), (3,), (1,)), StatisticsPooling(11))
+    built = [
+        MultiHeadAttentionPooling(192, 6, scale="heads"),
+        DoubleMultiHeadAttentionPooling(192, 6, head_drop=0.0),
+        SelfAttentivePooling(7, num_hops=1),
+        SerializedAttentionPooling(7, num_layers=1, norm_position="output"),
+        PooledEncoder(TDNNEncoder(7, (11,), (3,), (1,)), StatisticsPooling(11)),
+        DoubleMHA(7, (5, 6), 3, pooling="attention", norm_order="bn_relu"),
+    ]
+    sizes = [one.output_size for one in built[:4]]
+    assert sizes == [192, 32, 14, 7]
+    assert [one.embedding_size for one in built[4:]] == [22, 400]
 
 
 @pytest.mark.parametrize("name", sorted(POOLINGS))
