@@ -18,6 +18,11 @@ optionally
   its EER is logged after each epoch and decides which checkpoint is kept
 - ``tensorboard_folder``: writes the log of each epoch for TensorBoard, too
 - ``fea_augment``: callable(features, lengths) on training features
+- ``batch_sampler``: called with the speaker and the file of each training row
+  makes the batches (``dataio.sampling.SpeakerBatchSampler``), as GE2E needs
+- ``compute_cost`` also in ``modules``: a loss with parameters of its own
+- ``penalty_factor``: of ``embedding_model.penalty(features, lengths)``, which
+  is added to the loss
 - ``lr_annealing.on_validation(metric)``: told the metric of each validation
 """
 
@@ -50,6 +55,7 @@ from speechbrain_attn.dataio.datasets import (
     speaker_encoder,
     validation_rows,
 )
+from speechbrain_attn.dataio.sampling import CropDataset
 from speechbrain_attn.dataio.trials import trial_files, trials_from_file
 from speechbrain_attn.errors import AttnError, exit_on_error
 from speechbrain_attn.hparams import load_hparams
@@ -57,6 +63,7 @@ from speechbrain_attn.hub.checkpoints import recover, set_torn_aside
 from speechbrain_attn.hub.folder import write_model_folder
 from speechbrain_attn.inference.extraction import extract_embeddings
 from speechbrain_attn.lobes.features import batch_features
+from speechbrain_attn.nnet.schedules import regroup, set_learning_rate
 from speechbrain_attn.scoring.cosine import cosine_scores
 from speechbrain_attn.scoring.metrics import eer
 
@@ -68,10 +75,10 @@ NORM_FILES = 1000
 
 
 class SpeakerBrain(sb.Brain):
-    """Trains an embedding network through a speaker classifier."""
+    """Trains an embedding network by a loss on its batches."""
 
     def compute_forward(self, batch, stage):
-        """Predictions [batch, 1, speakers] and relative lengths [batch]."""
+        """Predictions [batch, 1, speakers], lengths [batch] and a penalty."""
         padded = bool((batch.sig.lengths < 1).any())
         wavs, lengths = batch.to(self.device).sig
         if stage == sb.Stage.TRAIN and self.option("wav_augment"):
@@ -84,16 +91,26 @@ class SpeakerBrain(sb.Brain):
         feats = self.modules.mean_var_norm(feats, known)
         if stage == sb.Stage.TRAIN and self.option("fea_augment"):
             feats = self.hparams.fea_augment(feats, lengths)
-        embeddings = self.modules.embedding_model(feats, known)
-        return self.modules.classifier(embeddings), lengths
+        penalty = 0.0
+        if stage == sb.Stage.TRAIN and self.option("penalty_factor"):
+            embeddings, penalty = self.modules.embedding_model(
+                feats, known, with_penalty=True
+            )
+            penalty = self.hparams.penalty_factor * penalty
+        else:
+            embeddings = self.modules.embedding_model(feats, known)
+        return self.modules.classifier(embeddings), lengths, penalty
 
     def compute_objectives(self, predictions, batch, stage):
         """Loss of a batch; moves the learning rate on while training."""
-        predictions, lengths = predictions
+        predictions, lengths, penalty = predictions
         speakers = batch.spk_id_encoded.unsqueeze(1)
         if stage == sb.Stage.TRAIN and self.option("wav_augment"):
             speakers = self.hparams.wav_augment.replicate_labels(speakers)
-        loss = self.hparams.compute_cost(predictions, speakers, lengths)
+        # In modules it has parameters, and may be wrapped for DDP.
+        wrapped = "compute_cost" in self.modules
+        losses = self.modules if wrapped else self.hparams
+        loss = losses.compute_cost(predictions, speakers, lengths) + penalty
         if stage != sb.Stage.TRAIN:
             self.error_metrics.append(batch.id, predictions, speakers, lengths)
         elif hasattr(self.hparams.lr_annealing, "on_batch_end"):
@@ -129,6 +146,22 @@ class SpeakerBrain(sb.Brain):
                     module, find_unused_parameters=self.find_unused_parameters
                 )
 
+    def _train_loader_specifics(self, dataset, loader_kwargs):
+        # A sampler of batches shares them out among processes by itself.
+        sampler = loader_kwargs.get("batch_sampler")
+        if sampler is None:
+            return super()._train_loader_specifics(dataset, loader_kwargs)
+        self.train_sampler = sampler  # the host tells it each epoch
+        return loader_kwargs
+
+    def init_optimizers(self):
+        """As in the host, and with the groups that modules ask for."""
+        super().init_optimizers()
+        # hparams.modules, since those of the Brain may be wrapped for DDP.
+        for module in self.hparams.modules.values():
+            if hasattr(module, "parameter_groups"):
+                regroup(self.optimizer, module.parameter_groups())
+
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
         # Gradients are not saved: never between two steps of the optimiser.
         if self.step % self.grad_accumulation_factor:
@@ -140,7 +173,8 @@ class SpeakerBrain(sb.Brain):
     def on_stage_start(self, stage, epoch=None):
         """Choose the crops of the epoch and start the clock."""
         if stage != sb.Stage.TRAIN:
-            self.error_metrics = self.hparams.error_stats()
+            error_stats = self.option("error_stats")
+            self.error_metrics = error_stats and error_stats()
             return
         self.epoch = epoch
         self.hparams.crops.set_epoch(epoch)
@@ -169,7 +203,7 @@ class SpeakerBrain(sb.Brain):
             self.train_stats = {"loss": stage_loss, "data_wait_ms": wait}
             return
         stats, criterion = {}, self.hparams.criterion
-        if self.error_metrics.ids:
+        if self.error_metrics and self.error_metrics.ids:
             stats["loss"] = stage_loss
             stats["ErrorRate"] = self.error_metrics.summarize("average")
         if self.hparams.validation is not None:
@@ -178,7 +212,7 @@ class SpeakerBrain(sb.Brain):
         if criterion and hasattr(schedule, "on_validation"):
             schedule.on_validation(stats[criterion])
         old_lr, new_lr = schedule(epoch)
-        sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
+        set_learning_rate(self.optimizer, new_lr)
         self.hparams.train_logger.log_stats(
             stats_meta={"epoch": epoch, "lr": old_lr},
             train_stats=self.train_stats,
@@ -240,13 +274,16 @@ def write_scalars(writer, epoch, stages):
     writer.flush()
 
 
-def loader_options(hparams, brain, train_data):
+def loader_options(hparams, brain, train_data, sampler):
     """Options of the training and of the validation loader."""
     options = {
         "pin_memory": brain.device_type == "cuda",
         **hparams["dataloader_options"],
         "collate_fn": collate,
     }
+    if sampler is not None:
+        warn_of_schedule(hparams, brain, len(sampler))
+        return {**options, "batch_sampler": sampler}, options
     num_processes = int(os.environ.get("WORLD_SIZE", 1))
     share = -(-len(train_data) // num_processes)  # rows of one process
     if share < 2:
@@ -321,6 +358,13 @@ def datasets(hparams):
     folder = hparams["data_folder"]
     train_data = read_manifest(hparams["train_annotation"], folder)
     dev_data = None
+    if hparams["split_ratio"][1] and "error_stats" not in hparams:
+        raise AttnError(
+            f"split_ratio={hparams['split_ratio']}: dev rows are there to "
+            "measure the errors of a classifier, and this YAML has no "
+            "error_stats; set --split_ratio=[100,0], and name a list of "
+            "held-back speakers with --validation_file."
+        )
     if hparams["split_ratio"][1]:
         dev_data = read_manifest(hparams["valid_annotation"], folder)
     if train_data is None:
@@ -344,6 +388,19 @@ def datasets(hparams):
     # Without dev rows an empty loader: the host's fit would skip the end of
     # the validation stage, where checkpoints are saved.
     return train_data, dev_data or DataLoader([]), encoder
+
+
+def batch_sampler(hparams, train_data):
+    """What the YAML's ``batch_sampler`` makes of the rows; None without it."""
+    if hparams.get("batch_sampler") is None:
+        return None
+    rows = [train_data.data[item] for item in train_data.data_ids]
+    return hparams["batch_sampler"](
+        [row["spk_id"] for row in rows],
+        [row["wav"] for row in rows],
+        rank=int(os.environ.get("RANK", 0)),
+        world_size=int(os.environ.get("WORLD_SIZE", 1)),
+    )
 
 
 def write_model(brain, hparams_file, overrides, train_data, encoder):
@@ -389,11 +446,17 @@ def main():
     if brain.optimizer_step_limit is not None:
         # From the command line the host takes it as text.
         brain.optimizer_step_limit = int(brain.optimizer_step_limit)
-    train_options, valid_options = loader_options(hparams, brain, train_data)
+    sampler = batch_sampler(hparams, train_data)
+    train_options, valid_options = loader_options(
+        hparams, brain, train_data, sampler
+    )
+    train_set = train_data
+    if sampler is not None:
+        train_set = CropDataset(train_data, encoder)
     try:
         brain.fit(
             hparams["epoch_counter"],
-            train_data,
+            train_set,
             dev_data,
             train_loader_kwargs=train_options,
             valid_loader_kwargs=valid_options,

@@ -35,7 +35,13 @@ from speechbrain_attn.errors import AttnError, exit_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "VoxCeleb"
-SYSTEMS = ("self_attentive_tdnn", "double_mha", "serialized_mha")
+SYSTEMS = (
+    "self_attentive_tdnn",
+    "self_attentive_tdnn_aam",
+    "ge2e_lstm",
+    "double_mha",
+    "serialized_mha",
+)
 _SYNTHETIC = (
     "The voices are SYNTHETIC (espeak-ng): this run shows that every step "
     "works.\nIts error rates say nothing about real speech."
@@ -236,9 +242,10 @@ def train(plan):
         f"--data_folder={plan.data}",
         f"--output_folder={plan.folder}",
         f"--verification_file={plan.trials[0]}",
-        f"--out_n_neurons={len(speakers - plan.held_back())}",
         f"--seed={plan.seed}",
     ]
+    if "\nout_n_neurons:" in plan.hparams.read_text(encoding="utf-8"):
+        command.append(f"--out_n_neurons={len(speakers - plan.held_back())}")
     if plan.validation:
         command.append(f"--validation_file={plan.validation}")
     log = plan.folder / "logs" / "train.log"

@@ -14,6 +14,46 @@ from torch import nn
 from speechbrain_attn.errors import AttnError
 
 
+def set_learning_rate(optimizer, lr):
+    """Give every parameter group ``lr`` times its own ``lr_factor``, if any.
+
+    Example
+    -------
+    >>> weight, bias = torch.zeros(1), torch.zeros(1)
+    >>> optimizer = torch.optim.SGD([weight, bias], lr=0.1)
+    >>> regroup(optimizer, [{"params": [bias], "lr_factor": 10.0}])
+    >>> set_learning_rate(optimizer, 0.2)
+    >>> [group["lr"] for group in optimizer.param_groups]
+    [0.2, 2.0]
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+def regroup(optimizer, groups):
+    """Move parameters of an optimiser into groups of their own.
+
+    Arguments
+    ---------
+    optimizer : torch.optim.Optimizer
+        Holds the parameters already; that it has not stepped yet.
+    groups : list of dict
+        ``params`` and what differs for them; ``lr_factor`` multiplies the
+        learning rate.
+    """
+    for group in groups:
+        moved = {id(parameter) for parameter in group["params"]}
+        for other in optimizer.param_groups:
+            other["params"] = [
+                parameter
+                for parameter in other["params"]
+                if id(parameter) not in moved
+            ]
+        optimizer.add_param_group({"lr_factor": 1.0, **group})
+        new = optimizer.param_groups[-1]
+        new["lr"] *= new["lr_factor"]
+
+
 class MarginRamp:
     """Raises the margin of an additive angular margin loss from 0, linearly.
 
@@ -116,8 +156,7 @@ class WarmupCosine(nn.Module):
         The host calls this after the loss and before the optimiser's step.
         """
         self.step += 1
-        for group in optimizer.param_groups:
-            group["lr"] = self.rate(int(self.step))
+        set_learning_rate(optimizer, self.rate(int(self.step)))
         self._move_margin()
 
     def forward(self, epoch):

@@ -88,3 +88,19 @@ def tiny_run(tiny_corpus, trials):
 def tiny_xvector(tiny_run):
     """The same for hparams/baselines/xvector.yaml."""
     return {**tiny_run, "channels": 12, "stat_channels": 24, "emb_dim": 8}
+
+
+@pytest.fixture(scope="session")
+def tiny_ge2e(tiny_run):
+    """The same for hparams/self_attentive_tdnn.yaml: 9 batches an epoch."""
+    of_a_classifier = {"out_n_neurons", "sentence_len", "batch_size"}
+    return {
+        **{key: tiny_run[key] for key in tiny_run.keys() - of_a_classifier},
+        "validation_file": "null",
+        "num_speakers": 2,
+        "num_utterances": 2,
+        "min_frames": 40,
+        "max_frames": 60,
+        "channels": 12,
+        "embedding_size": 8,
+    }

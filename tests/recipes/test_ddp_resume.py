@@ -8,7 +8,8 @@ import torch
 from recipe_runs import RECIPE, options, run
 
 SCRIPT = RECIPE / "train_speaker_embeddings.py"
-YAML = RECIPE / "hparams" / "baselines" / "xvector.yaml"
+CLASSIFIER = RECIPE / "hparams" / "baselines" / "xvector.yaml"
+GE2E = RECIPE / "hparams" / "self_attentive_tdnn.yaml"
 
 # Runs a script that kills its own process, as kill -9 does, when the batch of
 # the given number (over all epochs) is about to be trained.
@@ -40,24 +41,32 @@ def killer(tmp_path):
     return path
 
 
-@pytest.fixture
-def overrides(tiny_xvector, tiny_corpus):
-    """Random crops, augmentation, and a checkpoint every third batch."""
-    return {
-        **tiny_xvector,
+@pytest.fixture(params=[CLASSIFIER, GE2E], ids=["classifier", "ge2e"])
+def training(request, tiny_xvector, tiny_ge2e, tiny_corpus):
+    """YAML file and overrides of a run.
+
+    Random crops, augmentation, and a checkpoint every third batch; an epoch
+    has 14 batches of the classifier or 9 of GE2E.
+    """
+    sizes = tiny_xvector if request.param == CLASSIFIER else tiny_ge2e
+    overrides = {
+        **sizes,
         "noise_folder": tiny_corpus,
         "ckpt_interval_minutes": 0,
         "ckpt_interval_steps": 3,
     }
+    return request.param, overrides
 
 
 def weights(folder):
-    """All parameters of the model folder of a run, by name."""
+    """All parameters of the last checkpoint of a finished run, by name."""
+    newest = max(checkpoints(folder), key=os.path.getmtime)
     found = {}
-    for name in ("embedding_model", "classifier"):
-        path = folder / "model" / f"{name}.ckpt"
-        for key, value in torch.load(path, weights_only=True).items():
-            found[f"{name}.{key}"] = value
+    for name in ("embedding_model", "classifier", "compute_cost"):
+        path = newest / f"{name}.ckpt"
+        if path.exists():
+            for key, value in torch.load(path, weights_only=True).items():
+                found[f"{name}.{key}"] = value
     return found
 
 
@@ -72,11 +81,13 @@ def checkpoints(folder):
     return sorted((folder / "save").glob("CKPT*"))
 
 
-def test_a_killed_run_ends_as_the_unbroken_one(tmp_path, killer, overrides):
+def test_a_killed_run_ends_as_the_unbroken_one(tmp_path, killer, training):
     """Killed in the second epoch, with the newest checkpoint torn."""
+    yaml, overrides = training
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    train = [SCRIPT, YAML, *options({**overrides, "output_folder": broken})]
-    done = run(killer, 20, *train)  # of 14 batches an epoch
+    train = [SCRIPT, yaml, *options({**overrides, "output_folder": broken})]
+    batches = 9 if yaml == GE2E else 14
+    done = run(killer, batches + 5, *train)
     assert done.returncode == -signal.SIGKILL, done.stdout
     assert len((broken / "train_log.txt").read_text().splitlines()) == 1
     last_epoch, newest = sorted(checkpoints(broken), key=os.path.getmtime)
@@ -90,15 +101,14 @@ def test_a_killed_run_ends_as_the_unbroken_one(tmp_path, killer, overrides):
     assert f"{newest}: optimizer.ckpt is empty or cut short" in done.stdout
     assert newest.with_name(f"torn-{newest.name}").is_dir()
     assert f"Loading a checkpoint from {last_epoch}" in done.stdout
-    done = run(SCRIPT, YAML, *options({**overrides, "output_folder": whole}))
+    done = run(SCRIPT, yaml, *options({**overrides, "output_folder": whole}))
     assert done.returncode == 0, done.stdout
     assert_equal_weights(broken, whole)
 
 
-def test_two_processes_train_and_go_on_after_a_kill(
-    tmp_path, killer, overrides
-):
-    """Every process is killed in its first epoch."""
+def test_two_processes_train_and_go_on_after_a_kill(tmp_path, killer, training):
+    """Every process is killed at its sixth batch."""
+    yaml, overrides = training
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     overrides["distributed_backend"] = "gloo"
 
@@ -107,7 +117,7 @@ def test_two_processes_train_and_go_on_after_a_kill(
         return run(*launch, "--nproc_per_node=2", *words)
 
     def train(folder):
-        return [SCRIPT, YAML, *options({**overrides, "output_folder": folder})]
+        return [SCRIPT, yaml, *options({**overrides, "output_folder": folder})]
 
     done = torchrun(*train(whole))
     assert done.returncode == 0, done.stdout

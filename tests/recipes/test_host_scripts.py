@@ -31,7 +31,7 @@ VERIFY_KEYS = set(
 )
 # Sizes of seconds; those of a network go to its verification YAML as well.
 SYSTEMS = {
-    "self_attentive_tdnn": {"channels": 12, "embedding_size": 8},
+    "self_attentive_tdnn_aam": {"channels": 12, "embedding_size": 8},
     "double_mha": {"channels": 2, "embedding_size": 8, "num_heads": 2},
     "serialized_mha": {"channels": 12, "embedding_size": 8, "num_layers": 2},
 }
@@ -62,7 +62,8 @@ def verify_words(system, sizes, corpus, trials, folder):
         "device": "cpu",
         **sizes,
     }
-    return [HPARAMS / f"verification_{system}.yaml", *options(words)]
+    network = system.removesuffix("_aam")
+    return [HPARAMS / f"verification_{network}.yaml", *options(words)]
 
 
 def check_runs(done):

@@ -1,8 +1,9 @@
 """Runs each row of VoxCeleb.csv for real on the tiny corpus.
 
-The columns are SpeechBrain's. In the flags ``$data_folder`` and ``$trials``
-stand for the tiny corpus and its list, and ``$tmp/VoxCeleb_row_NN`` for the
-output folder of an earlier row, where NN is the row's line in the file.
+The columns are SpeechBrain's. In the flags ``$data_folder``, ``$trials`` and
+``$validation`` stand for the tiny corpus and its lists, and
+``$tmp/VoxCeleb_row_NN`` for the output folder of an earlier row, where NN is
+the row's line in the file.
 """
 
 import csv
@@ -25,9 +26,14 @@ def outputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def row_runs(outputs, tiny_corpus, trials):
+def row_runs(outputs, tiny_corpus, trials, validation_trials):
     """Runs a row, and those before it that its flags name; each once."""
-    names = {"data_folder": tiny_corpus, "trials": trials, "tmp": outputs}
+    names = {
+        "data_folder": tiny_corpus,
+        "trials": trials,
+        "validation": validation_trials,
+        "tmp": outputs,
+    }
     done = {}
 
     def run_row(line):

@@ -8,10 +8,12 @@ from speechbrain.nnet.losses import AdditiveAngularMargin
 from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.nnet.losses import GE2E
 from speechbrain_attn.nnet.schedules import (
     MarginRamp,
     PlateauHalving,
     WarmupCosine,
+    regroup,
 )
 
 
@@ -106,3 +108,18 @@ def test_plateau_is_restored_with_its_count():
     new.load_state_dict(schedule.state_dict())
     new.on_validation(0.3)
     assert new(3) == (0.1, 0.05)
+
+
+def test_groups_keep_their_factor_through_schedule_and_state():
+    """w and b of a loss learn at their own rate from the first step on."""
+    weight, loss = torch.nn.Parameter(torch.zeros(2)), GE2E(lr_factor=0.1)
+    parameters = [weight, *loss.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=0.5, weight_decay=0.3)
+    regroup(optimizer, loss.parameter_groups())
+    network, own = optimizer.param_groups
+    assert network["params"] == [weight] and network["lr"] == 0.5
+    assert own["params"] == list(loss.parameters())
+    assert own["lr"] == pytest.approx(0.05) and own["weight_decay"] == 0.0
+    schedule = WarmupCosine(1.0, warmup_steps=2, total_steps=10)
+    schedule.on_batch_end(optimizer)
+    assert network["lr"] == 0.5 and own["lr"] == pytest.approx(0.05)

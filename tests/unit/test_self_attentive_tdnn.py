@@ -1,10 +1,15 @@
 """Self-attentive TDNN: presets, hops and the penalty on them."""
 
+import copy
+
 import pytest
 import torch
 
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.lobes.models.pooled_encoder import PooledEncoder
 from speechbrain_attn.lobes.models.self_attentive_tdnn import SelfAttentiveTDNN
+from speechbrain_attn.nnet.encoders import TDNNEncoder
+from speechbrain_attn.nnet.pooling import StatisticsPooling
 
 
 def small(num_hops):
@@ -39,6 +44,30 @@ def test_xvector_preset():
         26, "xvector", channels=(16, 16, 16, 16, 48), embedding_size=8
     )
     assert narrow(torch.rand(2, 30, 26)).shape == (2, 1, 8)
+
+
+def test_penalty_reaches_the_gradients_and_leaves_nothing_behind():
+    network, x = small(num_hops=3), torch.rand(2, 30, 7)
+    embeddings, penalty = network(x, with_penalty=True)
+    assert torch.equal(embeddings, network(x))
+    attention = network.attention(x)
+    assert penalty.item() == pytest.approx(
+        network.pooling.penalty(attention).item()
+    )
+    penalty.backward()
+    scorer = network.pooling.scorer[2].weight
+    assert scorer.grad.abs().max() > 0
+    copy.deepcopy(network)  # would fail with a graph kept in the network
+
+
+def test_penalty_of_a_pooling_without_one_is_refused():
+    network = PooledEncoder(
+        TDNNEncoder(7, (8,), (3,), (1,)), StatisticsPooling(8), 3
+    )
+    with pytest.raises(
+        AttnError, match="StatisticsPooling has no penalty.*penalty_factor"
+    ):
+        network(torch.rand(2, 30, 7), with_penalty=True)
 
 
 def test_an_unknown_preset_is_refused():

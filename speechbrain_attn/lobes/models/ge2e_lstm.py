@@ -78,6 +78,24 @@ class GE2ELSTM(nn.Module):
             batch_first=True,
             proj_size=projection_size,
         )
+        self._initialise()
+
+    def _initialise(self):
+        """Weights that let utterances differ in the embedding from the start.
+
+        With PyTorch's own the embeddings of any two utterances have a cosine
+        of 0.998, and GE2E stays at chance for hundreds of batches.
+        """
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("weight"):
+                nn.init.xavier_normal_(parameter)
+                continue
+            nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                # Gates are in the order input, forget, cell, output: at first
+                # the cell forgets little.
+                forget = parameter.data.unflatten(0, (4, -1))[1]
+                nn.init.ones_(forget)
 
     def forward(self, x, lengths=None):
         """Embed features [batch, frames, features]: [batch, 1, embedding_size].

@@ -100,14 +100,25 @@ class PooledEncoder(nn.Module):
         """The pooling's weight of each frame, [batch, heads, frames']."""
         return self.pooling.attention(*self.encode(x, lengths))
 
-    def forward(self, x, lengths=None):
+    def forward(self, x, lengths=None, with_penalty=False):
         """Embed features [batch, frames, features]: [batch, 1, embedding_size].
 
         ``lengths`` [batch] are parts of the padded length in (0, 1]; None
-        means no padding. Raises AttnError on what does not fit.
+        means no padding. With ``with_penalty`` the pooling's penalty follows,
+        a scalar for the loss (``SelfAttentivePooling.penalty``). Raises
+        AttnError on what does not fit.
         """
-        pooled = self.pooling(*self.encode(x, lengths))
-        return self.embedding(pooled).unsqueeze(1)
+        frames, lengths = self.encode(x, lengths)
+        embeddings = self.embedding(self.pooling(frames, lengths)).unsqueeze(1)
+        if not with_penalty:
+            return embeddings
+        if not hasattr(self.pooling, "penalty"):
+            raise AttnError(
+                f"{type(self.pooling).__name__} has no penalty to add to the "
+                "loss; leave out penalty_factor."
+            )
+        attention = self.pooling.attention(frames, lengths)
+        return embeddings, self.pooling.penalty(attention)
 
 
 class ECAPATrunk(nn.Module):

@@ -47,9 +47,8 @@ class SelfAttentiveTDNN(PooledEncoder):
     attention_size : int
         Width of the scorer.
     num_hops : int
-        Attention distributions. With more than one, the attribute ``penalty``
-        holds the ``SelfAttentivePooling.penalty`` of the last forward pass in
-        training, a scalar to be added to the loss with a small factor.
+        Attention distributions. With more than one, ``with_penalty`` of
+        ``forward`` gives what keeps them from repeating each other.
     with_std : bool
         Whether deviations are pooled beside the means.
     embedding_size : int or None
@@ -96,10 +95,12 @@ class SelfAttentiveTDNN(PooledEncoder):
             encoder, pooling, embedding_size or sizes["embedding_size"]
         )
 
-    def forward(self, x, lengths=None):
-        """Embed features [batch, frames, features]: [batch, 1, embedding_size].
+        self.embedding.append(UnitLength())
 
-        As ``PooledEncoder.forward``; each embedding has unit length.
-        """
-        embedding = super().forward(x, lengths)
-        return nn.functional.normalize(embedding, dim=2)
+
+class UnitLength(nn.Module):
+    """Brings vectors [..., size] to length one."""
+
+    def forward(self, x):
+        """Unit vectors of ``x``."""
+        return nn.functional.normalize(x, dim=-1)
