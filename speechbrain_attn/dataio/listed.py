@@ -16,7 +16,7 @@ def listed_speakers(trials):
         parts = name.split("/")
         if len(parts) < 3:
             raise AttnError(
-                f"{trials.path} line {trials.line_of(name)}: want "
+                f"{trials.place_of(name)}: want "
                 f"<speaker>/<session>/<utterance>, got '{name}', which does "
                 "not tell the speaker."
             )
@@ -76,7 +76,7 @@ def check_readable(trials, found, headers):
 
 
 def _place(trials, name):
-    return f"{trials.path} line {trials.line_of(name)}: '{name}'"
+    return f"{trials.place_of(name)}: '{name}'"
 
 
 def _share(names, trials):
