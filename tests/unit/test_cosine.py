@@ -51,10 +51,11 @@ BAD = [  # id, embeddings, enrolments, tests, what the message must say
     ("zero", with_row([0.0, 0.0]), [0], [2], r"row 1 has norm 0.0"),
     ("nan", with_row([np.nan, 0.0]), [0], [2], r"row 1 has norm nan"),
     ("flat", GOOD[0], [0], [1], r"want \[utterances, .*got \(2,\)"),
+    ("table", GOOD, [[0]], [[1]], r"enrol: want \[trials\] .*shape \(1, 1\)"),
     ("no_pair", GOOD, [0, 1], [1], r"got 2 enrolments and 1 tests"),
-    ("outside", GOOD, [0, 1], [1, 3], r"test_index: trial 1 names row 3 of 3"),
-    ("negative", GOOD, [-1], [1], r"enrol_index: trial 0 names row -1 of 3"),
-    ("float", GOOD, [0.0], [1], r"enrol_index: .*got float64"),
+    ("outside", GOOD, [0, 1], [1, 3], r"test: trial 1 names row 3 of 3"),
+    ("negative", GOOD, [-1], [1], r"enrol: trial 0 names row -1 of 3"),
+    ("float", GOOD, [0.0], [1], r"enrol: .*got float64"),
 ]
 # fmt: on
 
