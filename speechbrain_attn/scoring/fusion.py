@@ -7,9 +7,6 @@ al., ICASSP 2021) learns from a development list by how much.
 """
 
 import dataclasses
-import json
-import os
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +14,10 @@ from speechbrain_attn.errors import AttnError
 from speechbrain_attn.scoring.logistic import logistic_regression
 from speechbrain_attn.scoring.metrics import checked
 from speechbrain_attn.scoring.rows import trial_rows
-from speechbrain_attn.scoring.strict_json import dataclass_from_json
+from speechbrain_attn.scoring.strict_json import (
+    dataclass_from_json,
+    dataclass_to_json,
+)
 
 
 def quality_measures(
@@ -175,15 +175,7 @@ class Fusion:
 
     def save(self, path):
         """Write it as JSON, under another name first."""
-        temporary = f"{path}.{os.getpid()}.tmp"
-        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-        try:
-            Path(temporary).write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise AttnError(
-                f"{path}: cannot be written ({error.strerror})."
-            ) from None
+        dataclass_to_json(path, self)
 
     @classmethod
     def load(cls, path):

@@ -1,8 +1,9 @@
-"""Dataclasses from JSON files, with no field too many and none amiss."""
+"""Dataclasses as JSON files, with no field too many and none amiss."""
 
 import dataclasses
 import json
 import math
+import os
 import types
 import typing
 from pathlib import Path
@@ -19,8 +20,28 @@ _WORDS = {
 }
 
 
+def dataclass_to_json(path, instance):
+    """Write a dataclass as JSON, under another name first.
+
+    Raises
+    ------
+    AttnError
+        The file cannot be written; the message names it.
+    """
+    partial = f"{path}.{os.getpid()}.tmp"
+    values = dataclasses.asdict(instance)
+    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+    try:
+        Path(partial).write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise AttnError(
+            f"{path}: cannot be written ({error.strerror})."
+        ) from None
+
+
 def dataclass_from_json(path, cls):
-    """Instance of a dataclass, of the JSON that ``dataclasses.asdict`` gives.
+    """Instance of a dataclass that ``dataclass_to_json`` has written.
 
     Field types may be float, int, bool, str, another dataclass, ``dict[str,
     ...]`` and ``... | None``. A dataclass checks ranges in its own

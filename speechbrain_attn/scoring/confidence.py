@@ -1,0 +1,338 @@
+"""Confidence intervals of metrics, by drawing speakers again.
+
+The trials of a speaker share a voice, so they are not independent: what is
+drawn again, with replacement, is speakers. Where speaker s is drawn c_s times,
+a target trial of s weighs c_s and a nontarget trial of a and b weighs c_a c_b.
+
+The interval is made on the scale of log-odds, where the draws of a low error
+rate are less skewed. At each end it takes the wider of two: Student's t around
+the value less the bias of the draws, and the percentiles of the draws mirrored
+at the value. Plain percentiles hold the true figure too seldom: few speakers
+spread the draws too little, and a minimum over thresholds (minDCF, minCllr) is
+too low on a finite list and lower still on its draws.
+``benchmarks/confidence.py`` measures both.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit, logit, ndtri, stdtrit
+
+from speechbrain_attn.errors import AttnError
+from speechbrain_attn.scoring.metrics import checked
+from speechbrain_attn.scoring.weighted_metrics import weighted_metrics
+
+METRICS = ("eer", "min_dcf_0.01", "auc")
+
+
+class Interval(NamedTuple):
+    """A figure of the trials themselves and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """A metric of system A minus that of system B, and divided by it."""
+
+    difference: Interval
+    ratio: Interval
+
+
+def bootstrap(
+    scores,
+    labels,
+    enrol_speakers,
+    test_speakers,
+    metrics=METRICS,
+    replicates=1000,
+    level=0.95,
+    seed=0,
+):
+    """Metrics of one system with confidence intervals.
+
+    Arguments
+    ---------
+    scores, labels : array or tensor
+        [trials] each, as for ``metrics.eer``.
+    enrol_speakers, test_speakers : array
+        [trials] each, numbers or names of the speakers of both sides.
+    metrics : sequence of str
+        Any of ``eer``, ``auc``, ``min_cllr``, ``min_dcf_<p_target>`` (costs
+        of 1, normalised) and, of scores that are natural log-likelihood
+        ratios, ``cllr`` and ``act_dcf_<p_target>``.
+    replicates : int
+        Draws of the speakers, at least 2.
+    level : float
+        Probability that an interval holds the figure of all speakers of whom
+        these are a sample, in (0, 1).
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    dict
+        Metric to Interval. Where no draw changes the value, as on a list that
+        is separated without an error, the interval has width zero: such a
+        list says nothing of the errors that a longer one would have.
+
+    Raises
+    ------
+    AttnError
+        As ``metrics.eer``; speakers contradict labels; a metric is not known
+        or a setting lies outside its range.
+
+    Example
+    -------
+    >>> scores, labels = [0.9, 0.4, 0.8, 0.6, 0.1, 0.3], [1, 1, 1, 0, 0, 0]
+    >>> enrol, test = list("abcabc"), list("abcbca")
+    >>> interval = bootstrap(scores, labels, enrol, test, ["eer"])["eer"]
+    >>> round(interval.value, 3), interval.low < interval.high
+    (0.333, True)
+    """
+    trials = SpeakerTrials(labels, enrol_speakers, test_speakers)
+    drawn = trials.draw(scores, metrics, replicates, seed)
+    return trials.intervals(drawn, level)
+
+
+def paired_bootstrap(
+    scores_a,
+    scores_b,
+    labels,
+    enrol_speakers,
+    test_speakers,
+    metrics=METRICS,
+    replicates=1000,
+    level=0.95,
+    seed=0,
+):
+    """Compare two systems on the same trials, with the same draws for both.
+
+    What is hard in a list is hard for both, so that the interval of the
+    difference is narrower than the intervals of the two suggest.
+
+    Arguments
+    ---------
+    scores_a, scores_b : array or tensor
+        [trials] each, of the same trials in the same order.
+    labels, enrol_speakers, test_speakers, metrics, replicates, level, seed
+        As for ``bootstrap``.
+
+    Returns
+    -------
+    dict
+        Metric to Comparison: A minus B, and A over B. The systems differ at
+        this level where the interval of the difference leaves out 0. Where B
+        makes no error, half an error is added to both for the ratio.
+
+    Raises
+    ------
+    AttnError
+        As ``bootstrap``.
+
+    Example
+    -------
+    >>> labels, enrol, test = [1, 1, 1, 0, 0, 0], list("abcabc"), list("abcbca")
+    >>> a, b = [0.9, 0.4, 0.8, 0.6, 0.1, 0.3], [0.9, 0.2, 0.2, 0.6, 0.1, 0.3]
+    >>> compared = paired_bootstrap(a, b, labels, enrol, test, ["eer"])
+    >>> compared["eer"].ratio.value
+    0.5
+    """
+    trials = SpeakerTrials(labels, enrol_speakers, test_speakers)
+    both = (
+        trials.draw(scores, metrics, replicates, seed)
+        for scores in (scores_a, scores_b)
+    )
+    return trials.comparisons(*both, level)
+
+
+class SpeakerTrials:
+    """Trials whose speakers can be drawn again.
+
+    Arguments
+    ---------
+    labels : array or tensor
+        [trials], 1 or True for targets.
+    enrol_speakers, test_speakers : array
+        [trials] each, numbers or names of the speakers of both sides.
+
+    Raises
+    ------
+    AttnError
+        Shapes differ; there are not both kinds of trial; or speakers and
+        labels contradict each other.
+    """
+
+    def __init__(self, labels, enrol_speakers, test_speakers):
+        enrol, test = np.asarray(enrol_speakers), np.asarray(test_speakers)
+        # Any scores do: what is checked are the labels.
+        _, self.labels = checked(np.zeros(np.shape(labels)), labels)
+        if not enrol.shape == test.shape == self.labels.shape:
+            raise AttnError(
+                "labels, enrol_speakers and test_speakers: want [trials] three "
+                f"times, got shapes {self.labels.shape}, {enrol.shape} and "
+                f"{test.shape}."
+            )
+        bad = np.flatnonzero((enrol == test) != self.labels)
+        if len(bad):
+            kind = "target" if self.labels[bad[0]] else "nontarget"
+            raise AttnError(
+                f"speakers: {len(bad):,} of {len(enrol):,} trials contradict "
+                f"their labels; trial {bad[0]} is a {kind} of "
+                f"{enrol[bad[0]]!s} and {test[bad[0]]!s}. Are the speakers "
+                "those of the trials, in their order?"
+            )
+        names, numbers = np.unique([enrol, test], return_inverse=True)
+        self.num_speakers = len(names)
+        self.enrol, self.test = numbers.reshape(2, -1)
+
+    def draw(self, scores, metrics=METRICS, replicates=1000, seed=0):
+        """Metrics of the trials as they are, and of draws of their speakers.
+
+        Arguments
+        ---------
+        scores, metrics, replicates, seed
+            As for ``bootstrap``. What is drawn hangs on the seed and not on
+            the scores: the same for every system.
+
+        Returns
+        -------
+        dict
+            Metric to float64 [1 + replicates], first the trials as they are.
+
+        Raises
+        ------
+        AttnError
+            As ``bootstrap``.
+        """
+        scores, labels = checked(scores, self.labels)
+        order = np.argsort(scores)
+        of_target, of_nontarget = order[labels[order]], order[~labels[order]]
+        measure = weighted_metrics(
+            metrics, scores[of_target], scores[of_nontarget]
+        )
+        speaker = self.enrol[of_target]
+        first, second = self.enrol[of_nontarget], self.test[of_nontarget]
+        drawn = np.array(
+            [
+                measure(times[speaker], times[first] * times[second])
+                for times in self.times_drawn(replicates, seed)
+            ]
+        )
+        return dict(zip(metrics, drawn.T, strict=True))
+
+    def times_drawn(self, replicates, seed=0):
+        """Yield how often each speaker counts, int64 [speakers].
+
+        Once each at first, which gives the trials as they are; then as often
+        as the speaker is drawn.
+
+        Raises
+        ------
+        AttnError
+            ``replicates`` is below 2.
+        """
+        if replicates < 2:
+            raise AttnError(f"replicates: want at least 2, got {replicates}.")
+        yield np.ones(self.num_speakers, dtype=np.int64)
+        pairs = np.unique(self.enrol * self.num_speakers + self.test)
+        pairs = np.stack(np.divmod(pairs, self.num_speakers))
+        same = pairs[0] == pairs[1]
+        speaker, (first, second) = pairs[0, same], pairs[:, ~same]
+        generator = np.random.default_rng(seed)
+        chances = np.full(self.num_speakers, 1 / self.num_speakers)
+        while replicates:
+            times = generator.multinomial(self.num_speakers, chances)
+            # A draw of few speakers can leave no trial of a kind: draw again.
+            if times[speaker].any() and (times[first] * times[second]).any():
+                yield times
+                replicates -= 1
+
+    def intervals(self, drawn, level=0.95):
+        """Intervals of what ``draw`` returned, as ``bootstrap`` does."""
+        margin = self.margin(level)
+        return {
+            metric: _interval(
+                figures, level, margin, *_scale(metric, self._unit(metric))
+            )
+            for metric, figures in drawn.items()
+        }
+
+    def comparisons(self, drawn_a, drawn_b, level=0.95):
+        """Comparisons of two such, as ``paired_bootstrap`` does.
+
+        Both drawn with the same metrics, replicates and seed.
+        """
+        margin = self.margin(level)
+        compared = {}
+        for metric, a in drawn_a.items():
+            b, half = drawn_b[metric], self._unit(metric) / 2
+            log_ratio = np.log((a + half) / (b + half))
+            ratio = np.exp(_interval(log_ratio, level, margin))
+            if b[0] > 0:
+                ratio[0] = a[0] / b[0]
+            compared[metric] = Comparison(
+                difference=_interval(a - b, level, margin),
+                ratio=Interval(*ratio.tolist()),
+            )
+        return compared
+
+    def margin(self, level):
+        """Half the width of an interval, in standard deviations of draws.
+
+        Student's t, since the spread of few speakers is not well known, and
+        wider by the root of n / (n - 1), since draws spread around their own
+        mean.
+
+        Raises
+        ------
+        AttnError
+            ``level`` lies outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise AttnError(f"level: want a number in (0, 1), got {level}.")
+        freedom = self.num_speakers - 1
+        student = stdtrit(freedom, (1 + level) / 2)
+        return student * np.sqrt(self.num_speakers / freedom)
+
+    def _unit(self, metric):
+        """The least step of a rate: one trial, or one pair of them for AUC."""
+        targets = np.count_nonzero(self.labels)
+        nontargets = len(self.labels) - targets
+        if metric == "auc":
+            return 1 / (targets * nontargets)
+        return 1 / min(targets, nontargets)
+
+
+def _scale(metric, unit):
+    """Where draws of a metric are near to normal, and the way back.
+
+    Half a unit keeps 0, and 1 where a metric ends there, finite.
+    """
+    if metric == "cllr" or metric.startswith("act_dcf"):
+        return (
+            lambda cost: np.log(cost + unit / 2),
+            lambda log: max(np.exp(log) - unit / 2, 0),
+        )
+    return (
+        lambda rate: logit((rate + unit / 2) / (1 + unit)),
+        lambda odds: np.clip(expit(odds) * (1 + unit) - unit / 2, 0, 1),
+    )
+
+
+def _interval(figures, level, margin, forward=np.array, back=float):
+    """Interval of figures: first that of the trials, then those of draws."""
+    value = float(figures[0])
+    if np.all(figures == value):
+        return Interval(value, value, value)
+    middle, *drawn = forward(figures)
+    drawn = np.subtract(drawn, middle)
+    tails = np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2])
+    tails *= margin / ndtri((1 + level) / 2)
+    half_width = margin * np.std(drawn, ddof=1)
+    bias = np.mean(drawn)
+    low = back(middle - max(bias + half_width, tails[0]))
+    high = back(middle - min(bias - half_width, tails[1]))
+    # Where the bias is large beside the spread, the value is still shown.
+    return Interval(value, float(min(low, value)), float(max(high, value)))
