@@ -47,7 +47,7 @@ setup(
         "pyyaml>=6",
         "ruamel.yaml>=0.17.28",
         "safetensors>=0.4",
-        "scipy>=1.11",
+        "scipy>=1.12",
         "sentencepiece>=0.2",
         "soundfile>=0.12",
         "soxr>=0.3",

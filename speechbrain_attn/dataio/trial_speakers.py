@@ -34,6 +34,46 @@ def number_speakers(trials, utt2spk=None):
     )
 
 
+def speaker_names(utterances, utt2spk=None):
+    """Speaker of each utterance of any list, by name.
+
+    Arguments
+    ---------
+    utterances : list of str
+        Without extension.
+    utt2spk : dict or str or Path or None
+        As for ``Trials.speakers``. Without it a name of three parts or more
+        ends in ``<speaker>/<session>/<utterance>``, and a shorter one begins
+        with the speaker.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    AttnError
+        The map cannot be read, or lacks an utterance.
+
+    Example
+    -------
+    >>> speaker_names(["wav/id1/x/1", "id2-x-1"])
+    ['id1', 'id2']
+    """
+    if utt2spk is None:
+        return [_folder_of_session(name) for name in utterances]
+    speaker_of = utt2spk
+    if isinstance(utt2spk, (str, os.PathLike)):
+        speaker_of = _read_utt2spk(utt2spk)
+    missing = [name for name in utterances if name not in speaker_of]
+    if missing:
+        raise AttnError(
+            f"utt2spk: utterance {missing[0]!r} is not there; "
+            f"{len(missing):,} of {len(utterances):,} are missing."
+        )
+    return [speaker_of[name] for name in utterances]
+
+
 def _before_first(name):
     """``id1`` of ``id1/x/1``, ``id1-x-1`` and ``id1_x_1``."""
     folder, slash, _ = name.partition("/")

@@ -1,0 +1,258 @@
+"""``results.md`` and the lines that a scoring run prints, from its results.
+
+``results`` is everywhere the dict that is written as ``results.json``; see
+``scoring.run``.
+"""
+
+import os
+
+from speechbrain_attn.scoring.systems import TITLES
+
+# Title, unit and decimals of each metric; rates are shown in percent.
+METRICS = {
+    "eer": ("EER", "%", 2),
+    "min_dcf_0.01": ("minDCF(0.01)", "", 4),
+    "act_dcf_0.01": ("actDCF(0.01)", "", 4),
+    "min_dcf_0.05": ("minDCF(0.05)", "", 4),
+    "min_cllr": ("minCllr", "bit", 4),
+    "cllr": ("Cllr", "bit", 4),
+}
+_PRINTED = ("eer", "min_dcf_0.01", "min_dcf_0.05")
+_SCALE = (
+    "minDCF and actDCF are normalised: the costs of a miss and of a false "
+    "acceptance are 1, and 1 is the cost of the better decision without "
+    "scores. Times p_target, the number in brackets, they are on SpeechBrain's "
+    "raw scale"
+)
+
+
+def shown(interval, metric, signed=False):
+    """A figure with its interval, such as ``2.31 [1.90, 2.82]``.
+
+    Arguments
+    ---------
+    interval : dict
+        ``value``, ``low`` and ``high``, rates as fractions.
+    metric : str
+        One of ``METRICS``; it sets the decimals, and percent.
+    signed : bool
+        True shows a plus too.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> shown({"value": 0.0231, "low": 0.019, "high": 0.0282}, "eer")
+    '2.31 [1.90, 2.82]'
+    """
+    _, unit, decimals = METRICS[metric]
+    factor = 100 if unit == "%" else 1
+    sign = "+" if signed else ""
+    value, low, high = (
+        f"{factor * interval[key]:{sign}.{decimals}f}"
+        for key in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def printed(results):
+    """Lines for the terminal: the list, a line a scoring, and the scale.
+
+    Returns
+    -------
+    list of str
+    """
+    counts = results["trials"]
+    lines = [
+        f"{os.path.basename(results['trial_list'])}: "
+        f"{results['num_trials']:,} trials, {counts['targets']:,} of them "
+        f"targets, {results['num_speakers']:,} speakers"
+    ]
+    for name, figures in results["systems"].items():
+        # Without a calibration scores are no ratios, and have no Cllr.
+        metrics = (*_PRINTED, "cllr" if "cllr" in figures else "min_cllr")
+        parts = []
+        for metric in metrics:
+            title, unit, _ = METRICS[metric]
+            unit = f" {unit}" if unit else ""
+            parts.append(f"{title} {shown(figures[metric], metric)}{unit}")
+        lines.append(f"{TITLES[name]}: {', '.join(parts)}")
+    if "comparison" in results:
+        other = results["comparison"]["eer"]
+        lines.append(
+            f"EER less that of {results['compared_with']}: "
+            f"{shown(other['difference'], 'eer', signed=True)} %"
+        )
+    return [*lines, f"{_interval_sentence(results)} {_raw_scale(results)}"]
+
+
+def _interval_sentence(results):
+    return (
+        f"In brackets: {100 * results['level']:g} % confidence intervals "
+        f"({results['replicates']:,} draws of {results['num_speakers']:,} "
+        "speakers)."
+    )
+
+
+def _raw_scale(results):
+    name = results["scoring"]
+    raw = ", ".join(
+        f"minDCF({prior}) {float(prior) * figure['value']:.6f}"
+        for prior, figure in (
+            (p, results["systems"][name][f"min_dcf_{p}"])
+            for p in ("0.01", "0.05")
+        )
+    )
+    return f"{_SCALE}: {TITLES[name]} has {raw}."
+
+
+def render_results(results):
+    """The text of ``results.md``."""
+    name = os.path.basename(results["trial_list"])
+    parts = [
+        f"# Speaker verification on {name}",
+        results["summary"],
+        _table(results["systems"]),
+        _interval_sentence(results) + " " + _raw_scale(results),
+        _cllr_sentence(results),
+    ]
+    if "comparison" in results:
+        parts += ["## Comparison", _comparison(results)]
+    parts += ["## Conditions", _bullets(_conditions(results))]
+    if "calibration" in results:
+        parts += ["## Thresholds", _thresholds(results)]
+    if results["notes"]:
+        parts += ["## Notes", _bullets(results["notes"])]
+    pictures = [
+        f"![{title.replace('_', ' ')}]({file})"
+        for title, file in results["pictures"].items()
+    ]
+    if pictures:
+        parts += ["## Pictures", *pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(systems):
+    metrics = [m for m in METRICS if any(m in f for f in systems.values())]
+    titles = []
+    for metric in metrics:
+        title, unit, _ = METRICS[metric]
+        titles.append(f"{title} ({unit})" if unit else title)
+    rows = [
+        (
+            TITLES[name],
+            *(shown(figures[m], m) if m in figures else "-" for m in metrics),
+        )
+        for name, figures in systems.items()
+    ]
+    return _markdown(("scoring", *titles), rows)
+
+
+def _markdown(head, rows):
+    """A Markdown table whose columns after the first are to the right."""
+    lines = [head, ("---", *["---:"] * (len(head) - 1)), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bullets(sentences):
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _cllr_sentence(results):
+    development = results["conditions"].get("development")
+    if development is None:
+        return (
+            "Without a development list no scores are calibrated, so that "
+            "there is no Cllr and no actDCF; minCllr is what the best "
+            "calibration of these trials would give."
+        )
+    return (
+        "Cllr and actDCF are of log-likelihood ratios calibrated on "
+        f"{development['list']}; minCllr and minDCF are what the best "
+        "calibration of these trials would give."
+    )
+
+
+def _comparison(results):
+    columns = ("this", "other", "difference", "ratio")
+    rows = []
+    for metric, found in results["comparison"].items():
+        title, unit, _ = METRICS[metric]
+        rows.append(
+            (
+                f"{title} ({unit})" if unit else title,
+                shown(found["this"], metric),
+                shown(found["other"], metric),
+                shown(found["difference"], metric, signed=True),
+                "{value:.3f} [{low:.3f}, {high:.3f}]".format(**found["ratio"]),
+            )
+        )
+    return (
+        f"This is {TITLES[results['scoring']]}, the other "
+        f"`{results['compared_with']}`, on the same trials with the same "
+        "draws of speakers. They differ where the interval of the difference "
+        "leaves out 0.\n\n" + _markdown(("metric", *columns), rows)
+    )
+
+
+def _conditions(results):
+    conditions = results["conditions"]
+    lines = [
+        f"Scores in `scores.txt`: {TITLES[results['scoring']]}.",
+        f"Embeddings: `{conditions['embeddings']}`, of size "
+        f"{conditions['embedding_size']}.",
+    ]
+    cohort, plda, development, fusion = (
+        conditions.get(key)
+        for key in ("cohort", "plda", "development", "fusion")
+    )
+    if cohort:
+        lines.append(
+            f"Cohort: {cohort['utterances']:,} utterances of "
+            f"{cohort['speakers']:,} speakers ({cohort['name']}), "
+            f"{cohort['size']:,} {cohort['of']}"
+            + (
+                f"; adaptive s-norm takes the top {cohort['top']:,}."
+                if cohort["top"] < cohort["size"]
+                else "."
+            )
+        )
+    if plda:
+        made = f"loaded from {plda['file']}"
+        if plda["utterances"]:
+            made = (
+                f"trained on {plda['utterances']:,} utterances of "
+                f"{plda['speakers']:,} speakers ({plda['cohort']})"
+            )
+        lines.append(f"LDA to {plda['lda_size']:,} + PLDA: {made}.")
+    if development:
+        lines.append(
+            f"Development list: {development['summary']} Calibration is "
+            "affine, by logistic regression at a prior of "
+            f"{results['calibration']['p_target']:g}."
+        )
+    if fusion:
+        inputs = ", ".join(f"{k} {v:.3g}" for k, v in fusion["weights"].items())
+        lines.append(f"Fusion, weights in nats for a unit: {inputs}.")
+    return lines
+
+
+def _thresholds(results):
+    calibration = results["calibration"]
+    rows = [
+        (
+            name,
+            f"{found['score']:.4f}",
+            f"{found['false_accepts']:,} of {calibration['nontargets']:,}",
+            f"{found['misses']:,} of {calibration['targets']:,}",
+        )
+        for name, found in calibration["thresholds"].items()
+    ]
+    head = ("aim", "score", "false acceptances", "misses")
+    return (
+        f"Of {TITLES[results['scoring']]} scores, chosen on "
+        f"{calibration['trial_list']}, with its errors there; "
+        "`calibration.json` holds them.\n\n" + _markdown(head, rows)
+    )
