@@ -171,7 +171,9 @@ class GE2E(nn.Module):
         "softmax" or "contrast".
     lr_factor : float
         Learning rate of w and b over that of the network; see
-        ``parameter_groups``. The default is not yet measured.
+        ``parameter_groups``. At the network's own rate AdamW moves w too
+        little in a run of some hundred batches: the default gave the lower
+        error on held-back speakers there.
     gather : bool
         Whether all processes of a distributed run make up one batch, with
         centroids of the speakers of all. No speaker may be in two of them.
@@ -194,7 +196,7 @@ class GE2E(nn.Module):
         init_w=10.0,
         init_b=-5.0,
         variant="softmax",
-        lr_factor=1.0,
+        lr_factor=10.0,
         gather=False,
     ):
         super().__init__()
@@ -261,7 +263,7 @@ class AngularPrototypical(GE2E):
         As those of ``GE2E``.
     """
 
-    def __init__(self, init_w=10.0, init_b=-5.0, lr_factor=1.0, gather=False):
+    def __init__(self, init_w=10.0, init_b=-5.0, lr_factor=10.0, gather=False):
         super().__init__(init_w, init_b, lr_factor=lr_factor, gather=gather)
 
     def loss(self, embeddings):

@@ -96,3 +96,16 @@ def test_a_window_of_no_length_is_refused(window_frames):
     with pytest.raises(AttnError, match=rf"window_frames={window_frames}; w"):
         GE2ELSTM(window_frames=window_frames)
     GE2ELSTM(7, 13, 1, 11, window_frames=2).eval()(torch.randn(1, 9, 7))
+
+
+def test_utterances_differ_before_training():
+    """From PyTorch's own weights every cosine is 0.99 and more."""
+    torch.manual_seed(0)
+    network, x = GE2ELSTM().train(), torch.randn(8, 60, 40)
+    with torch.no_grad():
+        embeddings = network(x).squeeze(1)
+        network.lstm.reset_parameters()
+        of_torch = network(x).squeeze(1)
+    others = ~torch.eye(8, dtype=torch.bool)
+    assert (of_torch @ of_torch.T)[others].min() > 0.99
+    assert (embeddings @ embeddings.T)[others].max() < 0.9

@@ -83,8 +83,8 @@ class GE2ELSTM(nn.Module):
     def _initialise(self):
         """Weights that let utterances differ in the embedding from the start.
 
-        With PyTorch's own the embeddings of any two utterances have a cosine
-        of 0.998, and GE2E stays at chance for hundreds of batches.
+        With PyTorch's own all embeddings point the same way, and GE2E stays at
+        chance for long.
         """
         for name, parameter in self.lstm.named_parameters():
             if name.startswith("weight"):
