@@ -42,6 +42,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["speechbrain_attn*"]),
     install_requires=[
+        "filelock>=3.12",
+        "huggingface_hub>=0.23",
         "hyperpyyaml>=1.2.2",
         "numpy>=1.26",
         "pyyaml>=6",

@@ -10,7 +10,7 @@ import torch
 from speechbrain_attn.dataio.headers import SAMPLE_RATE
 from speechbrain_attn.errors import AudioError
 
-_DECODED_BY_AV = (".m4a", ".mp4", ".aac")
+DECODED_BY_AV = (".m4a", ".mp4", ".aac")
 
 
 def read_waveform(path, start=0, stop=None, sample_rate=SAMPLE_RATE):
@@ -46,7 +46,7 @@ def read_waveform(path, start=0, stop=None, sample_rate=SAMPLE_RATE):
     path = str(path)
     if not os.path.isfile(path):
         raise AudioError(f"{path}: no such audio file.")
-    if path.lower().endswith(_DECODED_BY_AV):
+    if path.lower().endswith(DECODED_BY_AV):
         samples, rate = _read_with_av(path)
         samples = samples[_at(start, rate, sample_rate) :]
         if stop is not None:
@@ -93,6 +93,21 @@ def _read_with_soundfile(path, start, stop, sample_rate):
 
 
 def _read_with_av(path):
+    blocks, rates = zip(*av_blocks(path), strict=True)
+    return np.concatenate(blocks), rates[0]
+
+
+def av_blocks(path):
+    """Yield an m4a file as ([samples, 1] float32, its sample rate).
+
+    Channels are averaged. The first block is empty, so that a file without
+    sound has a rate, too.
+
+    Raises
+    ------
+    AudioError
+        PyAV is not installed, or the file cannot be decoded.
+    """
     try:
         import av
     except ImportError:
@@ -103,15 +118,11 @@ def _read_with_av(path):
     try:
         with av.open(path) as container:
             stream = container.streams.audio[0]
-            rate = stream.rate
             planar = av.AudioResampler(format="fltp")
-            blocks = [
-                block.to_ndarray()
-                for frame in container.decode(stream)
-                for block in planar.resample(frame)
-            ]
+            yield np.zeros((0, 1), dtype=np.float32), stream.rate
+            for frame in container.decode(stream):
+                for block in planar.resample(frame):
+                    mono = block.to_ndarray().mean(axis=0, keepdims=True)
+                    yield mono.T, stream.rate
     except (av.error.FFmpegError, IndexError) as error:
         raise AudioError(f"{path}: cannot be decoded ({error}).") from None
-    if not blocks:
-        return np.zeros((0, 1), dtype=np.float32), rate
-    return np.concatenate(blocks, axis=1).T, rate

@@ -19,11 +19,12 @@ from speechbrain_attn.nnet.masking import (
     frames_of_lengths,
     full_precision,
 )
+from speechbrain_attn.nnet.streaming import InPasses
 
 LOG_FLOOR = 1e-10  # of an energy; keeps digital silence finite
 
 
-class Fbank(nn.Module):
+class Fbank(InPasses):
     """Log-mel energies, one frame a hop, natural logarithm.
 
     Window t is centred on sample t * hop; what lies beyond the waveform is
@@ -70,7 +71,8 @@ class Fbank(nn.Module):
         self.output_size = n_mels
         self.floor = 10 ** (-top_db / 10)
         self.hop_samples = round(sample_rate * hop_length_ms / 1000)
-        self.late_windows = -(-n_fft // (2 * self.hop_samples)) - 1
+        self.context_hops = -(-n_fft // (2 * self.hop_samples))
+        self.late_windows = self.context_hops - 1
         self.stft = STFT(
             sample_rate=sample_rate,
             win_length=win_length_ms,
@@ -90,21 +92,47 @@ class Fbank(nn.Module):
     def forward(self, wavs):
         """Features [batch, frames, n_mels] of waveforms [batch, samples].
 
-        ``frames`` is samples / hop, rounded up. Always float32.
+        ``frames`` is samples / hop, rounded up. Always float32. Raises
+        TooShortError where there are no samples.
+        """
+        if wavs.shape[1] == 0:
+            raise TooShortError("wavs: no samples; want 1 or more for a frame.")
+        energies = self.block(wavs)
+        largest = energies.amax(dim=(1, 2), keepdim=True)
+        frames = -(-wavs.shape[1] // self.hop_samples)
+        return self._log(energies[:, :frames], largest)
+
+    def block(self, wavs):
+        """Energies, with those of the last windows that look back into it.
+
+        They count for the largest energy, so that it is the same however much
+        padding follows. What of the features needs no more of the waveform
+        than ``context_hops`` around it.
         """
         frames = -(-wavs.shape[1] // self.hop_samples)
-        # With the last window that reaches back into the waveform, so that
-        # the largest energy is the same however much padding follows.
         samples = (frames + self.late_windows) * self.hop_samples
         wavs = nn.functional.pad(wavs.float(), (0, samples - wavs.shape[1]))
         with full_precision(wavs):
-            energies = self.filterbank(spectral_magnitude(self.stft(wavs)))
-        floor = self.floor * energies.amax(dim=(1, 2), keepdim=True)
-        energies = torch.maximum(energies[:, :frames], floor)
+            return self.filterbank(spectral_magnitude(self.stft(wavs)))
+
+    def _log(self, energies, largest):
+        energies = torch.maximum(energies, self.floor * largest)
         return energies.clamp(min=LOG_FLOOR).log()
 
+    def start(self):
+        """The largest energy so far (``streaming.InPasses``)."""
+        return {"largest": torch.zeros(())}
 
-class KaldiFbank(nn.Module):
+    def update(self, state, number, x):
+        """Add a block of energies, late windows too."""
+        state["largest"] = torch.maximum(state["largest"].to(x), x.amax())
+
+    def advance(self, state, number, x):
+        """Features of a block of energies."""
+        return self._log(x, state["largest"])
+
+
+class KaldiFbank(InPasses):
     """Log-mel energies as Kaldi and the runtimes built on it compute them.
 
     Frames as with ``snip_edges=False`` (edges mirrored), no dither, DC
@@ -127,6 +155,7 @@ class KaldiFbank(nn.Module):
     """
 
     exact_padding = True
+    num_passes = 0  # nothing of a whole utterance (``streaming.InPasses``)
     # Its last windows look ahead, so it must know where an utterance ends.
     takes_lengths = True
 
@@ -135,6 +164,9 @@ class KaldiFbank(nn.Module):
         self.output_size = n_mels
         self.hop_samples = sample_rate // 100
         self.window_samples = sample_rate // 40
+        # A window lies around its hop.
+        excess = (self.window_samples - self.hop_samples + 1) // 2
+        self.context_hops = -(-excess // self.hop_samples)
         self.n_fft = 1 << (self.window_samples - 1).bit_length()
         window = torch.hann_window(
             self.window_samples, periodic=False, dtype=torch.float64
@@ -180,6 +212,10 @@ class KaldiFbank(nn.Module):
             energies = power @ self.filters
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
+    def block(self, wavs):
+        """Features; they need ``context_hops`` of the waveform around them."""
+        return self(wavs)
+
 
 def _kaldi_mel_filters(sample_rate, n_fft, n_mels, f_min, f_max):
     """Triangles on the mel scale 1127 ln(1 + f / 700), [bins, n_mels]."""
@@ -208,7 +244,7 @@ def batch_features(compute_features, wavs, lengths):
     return compute_features(wavs)
 
 
-class SentenceNormalization(nn.Module):
+class SentenceNormalization(InPasses):
     """Features less their mean over the utterance's own frames.
 
     Usable as the host's ``mean_var_norm``. Keeps no statistics.
@@ -232,3 +268,11 @@ class SentenceNormalization(nn.Module):
         x = clean(x, mask)
         count = x.shape[1] if mask is None else mask.sum(1)[:, None, None]
         return clean(x - x.sum(dim=1, keepdim=True) / count, mask)
+
+    def update(self, state, number, x):
+        """Add a block of features (``streaming.InPasses``)."""
+        state[0].update(x)
+
+    def advance(self, state, number, x):
+        """Normalise a block of features."""
+        return x - state[0].mean()

@@ -3,7 +3,8 @@
 Each has ``input_size`` and ``output_size``; ``forward(x, lengths=None)`` gives
 frames whose padding is zero, ``output_frames(frames)`` how many frames come
 out, and ``output_lengths(lengths, frames)`` their relative lengths, which are
-what a pooling wants next. ``exact_padding`` says that padding has no influence.
+what a pooling wants next. ``exact_padding`` says that padding has no influence,
+``stride`` and ``context`` how far an encoder looks (``streaming``).
 """
 
 import torch
@@ -89,6 +90,13 @@ class TDNNEncoder(nn.Module):
                 nn.BatchNorm1d(size, momentum=bn_momentum, affine=bn_affine)
             )
             input_size = size
+        self.stride = 1
+        self.context = sum(
+            dilation * (kernel_size // 2)
+            for kernel_size, dilation in zip(
+                kernel_sizes, dilations, strict=True
+            )
+        )
         self.projection = None
         if project_size is not None:
             self.projection = nn.Conv1d(input_size, project_size, 1, bias=False)
@@ -170,6 +178,10 @@ class VGGEncoder(nn.Module):
                 )
                 previous = size
         self.num_blocks = len(channels)
+        self.stride = 2**self.num_blocks
+        # The two convolutions of a block at a stride of s look 2 s frames to
+        # either side: 2 (1 + 2 + 4 + ...), less than twice the whole stride.
+        self.context = 2 * self.stride
         self.output_size = previous * self.output_frames(input_size)
         self.to(memory_format=torch.channels_last)
 

@@ -95,10 +95,10 @@ class SelfAttentiveTDNN(PooledEncoder):
             encoder, pooling, embedding_size or sizes["embedding_size"]
         )
 
-        self.embedding.append(UnitLength())
+        self.embedding.append(_UnitLength())
 
 
-class UnitLength(nn.Module):
+class _UnitLength(nn.Module):
     """Brings vectors [..., size] to length one."""
 
     def forward(self, x):

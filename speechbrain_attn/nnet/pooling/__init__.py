@@ -3,7 +3,8 @@
 Each is a Module with ``input_size`` and ``output_size``;
 ``forward(x, lengths=None, weights=None)`` takes [batch, frames, channels] to
 [batch, output_size], and ``attention(x, lengths=None, weights=None)`` gives
-the very weights that it uses, [batch, heads, frames].
+the very weights that it uses, [batch, heads, frames]. How it pools frames that
+come in blocks it says as an ``InPasses`` (``nnet.streaming``).
 """
 
 from speechbrain_attn.nnet.pooling.channel_attentive import (

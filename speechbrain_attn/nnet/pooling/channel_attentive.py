@@ -11,10 +11,11 @@ from speechbrain_attn.nnet.masking import (
     weighted_moments,
 )
 from speechbrain_attn.nnet.pooling.registry import register_pooling
+from speechbrain_attn.nnet.streaming import InPasses
 
 
 @register_pooling("channel_attentive_statistics")
-class ChannelAttentiveStatisticsPooling(nn.Module):
+class ChannelAttentiveStatisticsPooling(InPasses):
     """Mean and deviation under an attention of its own for each channel.
 
     The scorer sees each frame together with the mean and deviation of the
@@ -49,6 +50,7 @@ class ChannelAttentiveStatisticsPooling(nn.Module):
         self.frame_layer = nn.Linear(input_size, attention_size)
         self.context_layer = None
         if global_context:
+            self.num_passes = 2  # the first is for the context
             self.context_layer = nn.Linear(
                 2 * input_size, attention_size, bias=False
             )
@@ -62,17 +64,21 @@ class ChannelAttentiveStatisticsPooling(nn.Module):
         return self._attention(x, presence)
 
     def _attention(self, x, presence):
-        hidden = self.frame_layer(x)
+        moments = None
         if self.context_layer is not None:
-            # A sum of two products, where concatenating the context to every
-            # frame would make three times the frames.
             moments = weighted_moments(
                 x, uniform_attention(x, presence), self.eps
             )
+        return masked_softmax(self._scores(x, moments), presence)
+
+    def _scores(self, x, moments):
+        hidden = self.frame_layer(x)
+        if moments is not None:
+            # A sum of two products, where concatenating the context to every
+            # frame would make three times the frames.
             hidden = hidden + self.context_layer(torch.cat(moments, dim=2))
         hidden = self.norm(torch.relu(hidden).transpose(1, 2)).transpose(1, 2)
-        scores = self.score_layer(torch.tanh(hidden))
-        return masked_softmax(scores.transpose(1, 2), presence)
+        return self.score_layer(torch.tanh(hidden)).transpose(1, 2)
 
     def forward(self, x, lengths=None, weights=None):
         """Pool [batch, frames, channels] into [batch, 2 * channels].
@@ -87,3 +93,22 @@ class ChannelAttentiveStatisticsPooling(nn.Module):
         variance = (attention * (x - mean).square()).sum(dim=1)
         std = floored_std(variance, self.eps)
         return torch.cat([mean.squeeze(1), std], dim=1)
+
+    def update(self, state, number, x):
+        """Add a block of frames (``streaming.InPasses``)."""
+        if number < self.num_passes - 1:
+            state[number].update(x)
+            return
+        moments = state[0].moments(self.eps) if number else None
+        scores = self._scores(x, moments).flatten(0, 1).unsqueeze(1)
+        # Channels as if they were utterances: each has an attention of its own.
+        channels = x.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+        state[number].update(channels, scores)
+
+    def finish(self, state):
+        """Pooled blocks, [batch, 2 * channels]."""
+        moments = [
+            moment.reshape(-1, self.input_size)
+            for moment in state[-1].moments(self.eps)
+        ]
+        return torch.cat(moments, dim=1)

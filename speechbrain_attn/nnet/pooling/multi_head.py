@@ -15,10 +15,11 @@ from speechbrain_attn.nnet.masking import (
     present_frames,
 )
 from speechbrain_attn.nnet.pooling.registry import register_pooling
+from speechbrain_attn.nnet.streaming import InPasses
 
 
 @register_pooling("multi_head")
-class MultiHeadAttentionPooling(nn.Module):
+class MultiHeadAttentionPooling(InPasses):
     """Each head attends to its own slice of the channels.
 
     The paper's K is ``num_heads``, D ``input_size``, h_tj slice j of frame t,
@@ -84,8 +85,10 @@ class MultiHeadAttentionPooling(nn.Module):
         return x.unflatten(2, (self.num_heads, -1))
 
     def _attention(self, slices, presence):
-        scores = torch.einsum("btkd,dk->bkt", slices, self.query) * self.scale
-        return masked_softmax(scores, presence)
+        return masked_softmax(self._scores(slices), presence)
+
+    def _scores(self, slices):
+        return torch.einsum("btkd,dk->bkt", slices, self.query) * self.scale
 
     def contexts(self, x, lengths=None, weights=None):
         """Vector of each head, [batch, heads, size of a head's output]."""
@@ -110,7 +113,25 @@ class MultiHeadAttentionPooling(nn.Module):
         and so on. Arguments as for every pooling (``masking.present_frames``);
         raises AttnError on shapes or values that do not fit.
         """
-        return self.contexts(x, lengths, weights).flatten(1)
+        return self._joined(self.contexts(x, lengths, weights))
+
+    def _joined(self, contexts):
+        return contexts.flatten(1)
+
+    def update(self, state, number, x):
+        """Add a block of frames (``streaming.InPasses``)."""
+        slices = self._slices(x)
+        scores = self._scores(slices).flatten(0, 1).unsqueeze(1)
+        # Heads as if they were utterances: each has channels of its own.
+        state[0].update(slices.transpose(1, 2).flatten(0, 1), scores)
+
+    def finish(self, state):
+        """Pooled blocks, [batch, output_size]."""
+        contexts, std = state[0].moments(self.eps)
+        if self.with_std:
+            contexts = torch.cat([contexts, std], dim=2)
+        contexts = contexts.squeeze(1).unflatten(0, (-1, self.num_heads))
+        return self._joined(contexts)
 
 
 @register_pooling("double_multi_head")
@@ -179,7 +200,9 @@ class DoubleMultiHeadAttentionPooling(MultiHeadAttentionPooling):
         Arguments as for every pooling (``masking.present_frames``); raises
         AttnError on shapes or values that do not fit.
         """
-        contexts = self.contexts(x, lengths, weights)
+        return self._joined(self.contexts(x, lengths, weights))
+
+    def _joined(self, contexts):
         head_attention = self._head_attention(contexts).unsqueeze(1)
         with full_precision(contexts):
             return torch.bmm(head_attention, contexts).squeeze(1)

@@ -16,10 +16,11 @@ from speechbrain_attn.nnet.masking import (
     weighted_moments,
 )
 from speechbrain_attn.nnet.pooling.registry import register_pooling
+from speechbrain_attn.nnet.streaming import InPasses
 
 
 @register_pooling("self_attentive")
-class SelfAttentivePooling(nn.Module):
+class SelfAttentivePooling(InPasses):
     """Mean, and standard deviation if wanted, under one or more hops.
 
     A = softmax over frames of g(H W1) W2, one column a hop. The papers' H is
@@ -85,7 +86,10 @@ class SelfAttentivePooling(nn.Module):
         return self._attention(x, presence)
 
     def _attention(self, x, presence):
-        return masked_softmax(self.scorer(x).transpose(1, 2), presence)
+        return masked_softmax(self._scores(x), presence)
+
+    def _scores(self, x):
+        return self.scorer(x).transpose(1, 2)
 
     def forward(self, x, lengths=None, weights=None):
         """Pool [batch, frames, channels] into [batch, output_size].
@@ -100,6 +104,16 @@ class SelfAttentivePooling(nn.Module):
             return weighted_mean(x, attention).flatten(1)
         mean, std = weighted_moments(x, attention, self.eps)
         return torch.cat([mean, std], dim=1).flatten(1)
+
+    def update(self, state, number, x):
+        """Add a block of frames (``streaming.InPasses``)."""
+        state[0].update(x, self._scores(x))
+
+    def finish(self, state):
+        """Pooled blocks, [batch, output_size]."""
+        if not self.with_std:
+            return state[0].mean().flatten(1)
+        return torch.cat(state[0].moments(self.eps), dim=1).flatten(1)
 
     @staticmethod
     def penalty(attention):

@@ -17,6 +17,7 @@ from speechbrain_attn.nnet.masking import (
     weighted_moments,
 )
 from speechbrain_attn.nnet.pooling.registry import register_pooling
+from speechbrain_attn.nnet.streaming import InPasses
 
 LAYER_NORM_EPS = 1e-6  # the authors' program
 
@@ -58,19 +59,29 @@ class SerialAttention(nn.Module):
 
     def attention(self, x, presence):
         """Weight of each frame, [batch, 1, frames], and the values."""
-        values = self.norm(x) if self.norm_position == "input" else x
+        values = self.values(x)
         uniform = uniform_attention(values, presence)
         moments = weighted_moments(values, uniform, self.eps)
+        return masked_softmax(self.scores(values, moments), presence), values
+
+    def values(self, x):
+        """What of the frames is weighted, [batch, frames, channels]."""
+        return self.norm(x) if self.norm_position == "input" else x
+
+    def scores(self, values, moments):
+        """Score of each frame [batch, 1, frames], before the softmax.
+
+        ``moments`` are mean and deviation of all values, [batch, 1, channels].
+        """
         query = self.query(torch.cat(moments, dim=2).squeeze(1))
         # q . (W_k h) = (W_k^T q) . h: one product with each frame, where
         # making the keys would cost key_size of them.
         direction = query @ self.key.weight * self.key.out_features**-0.5
-        with full_precision(x):
-            scores = torch.bmm(
+        with full_precision(values):
+            return torch.bmm(
                 direction.to(moments[0].dtype).unsqueeze(1),
                 values.to(moments[0].dtype).transpose(1, 2),
             )
-        return masked_softmax(scores, presence), values
 
     def forward(self, x, presence=None):
         """Head [batch, channels] and frames [batch, frames, channels].
@@ -78,14 +89,21 @@ class SerialAttention(nn.Module):
         ``presence`` [batch, frames] in [0, 1]; None: all frames are there.
         """
         attention, values = self.attention(x, presence)
-        mean, std = weighted_moments(values, attention, self.eps)
-        head = self.head(torch.cat([mean, std], dim=2)).squeeze(1)
+        moments = weighted_moments(values, attention, self.eps)
+        return self.vector(moments), self.new_frames(x, moments[0])
+
+    def vector(self, moments):
+        """Head [batch, channels] of the moments under the attention."""
+        return self.head(torch.cat(moments, dim=2)).squeeze(1)
+
+    def new_frames(self, x, mean):
+        """Frames with the mean under the attention [batch, 1, channels]."""
         if self.residual is None:
-            return head, x
+            return x
         update = self.residual(mean)
         if self.norm_position == "output":
             update = self.norm(update)
-        return head, x + self.dropout(update)
+        return x + self.dropout(update)
 
 
 class FeedForward(nn.Module):
@@ -115,7 +133,7 @@ class FeedForward(nn.Module):
 
 
 @register_pooling("serialized")
-class SerializedAttentionPooling(nn.Module):
+class SerializedAttentionPooling(InPasses):
     """Sum of the heads of a stack of attention layers.
 
     A layer's query comes from the mean and deviation of its frames; its head
@@ -220,3 +238,33 @@ class SerializedAttentionPooling(nn.Module):
         """
         x, presence = present_frames(x, lengths, weights, self.input_size)
         return sum(head for head, _ in self._layers(x, presence))
+
+    @property
+    def num_passes(self):
+        """Two a layer: its query needs all frames, as its attention does."""
+        return 2 * len(self.heads)
+
+    def update(self, state, number, x):
+        """Add a block of frames (``streaming.InPasses``)."""
+        layer, attending = divmod(number, 2)
+        values = self.heads[layer].values(x)
+        scores = None
+        if attending:
+            moments = state[number - 1].moments(self.heads[layer].eps)
+            scores = self.heads[layer].scores(values, moments)
+        state[number].update(values, scores)
+
+    def advance(self, state, number, x):
+        """After the second pass of a layer, the frames of the next one."""
+        layer, attending = divmod(number, 2)
+        if not attending or layer >= len(self.feed_forwards):
+            return x
+        mean = state[number].mean()
+        return self.feed_forwards[layer](self.heads[layer].new_frames(x, mean))
+
+    def finish(self, state):
+        """Pooled blocks, [batch, channels]."""
+        return sum(
+            head.vector(moments.moments(head.eps))
+            for head, moments in zip(self.heads, state[1::2], strict=True)
+        )

@@ -1,7 +1,6 @@
 """Statistics pooling (Snyder et al., 2018, X-vectors)."""
 
 import torch
-from torch import nn
 
 from speechbrain_attn.nnet.masking import (
     present_frames,
@@ -9,10 +8,11 @@ from speechbrain_attn.nnet.masking import (
     weighted_moments,
 )
 from speechbrain_attn.nnet.pooling.registry import register_pooling
+from speechbrain_attn.nnet.streaming import InPasses
 
 
 @register_pooling("statistics")
-class StatisticsPooling(nn.Module):
+class StatisticsPooling(InPasses):
     """Mean and population standard deviation over frames.
 
     Unlike the host's module of this name, no noise is added: the same input
@@ -52,3 +52,11 @@ class StatisticsPooling(nn.Module):
         x, presence = present_frames(x, lengths, weights, self.input_size)
         attention = uniform_attention(x, presence)
         return torch.cat(weighted_moments(x, attention, self.eps), 2).flatten(1)
+
+    def update(self, state, number, x):
+        """Add a block of frames (``streaming.InPasses``)."""
+        state[0].update(x)
+
+    def finish(self, state):
+        """Pooled blocks, [batch, 2 * channels]."""
+        return torch.cat(state[0].moments(self.eps), dim=2).flatten(1)
