@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import re
 
+import safetensors.torch
 import torch
 
 from speechbrain_attn.errors import AttnError
@@ -11,10 +13,12 @@ from speechbrain_attn.errors import AttnError
 def load_weights(module, path):
     """Fill a module from a file that ``torch.save(module.state_dict())`` wrote.
 
+    A file of that name with the ending ``.safetensors`` will do, too.
+
     Arguments
     ---------
     module : torch.nn.Module
-        Changed in place.
+        Changed in place. One without parameters needs no file.
     path : str or Path
         For example ``CKPT+.../embedding_model.ckpt``.
 
@@ -25,8 +29,16 @@ def load_weights(module, path):
         are not exactly those of the module, in name and shape. The message
         names file and parameter.
     """
-    weights = _read(str(path))
+    path = str(path)
     own = module.state_dict()
+    weights = {}
+    if own or os.path.isfile(path):
+        weights = read_values(path)
+    tensors = all(isinstance(v, torch.Tensor) for v in weights.values())
+    if not tensors or (own and not weights):
+        raise AttnError(
+            f"{path}: holds no parameters. Take another checkpoint."
+        )
     missing = [name for name in own if name not in weights]
     unknown = [name for name in weights if name not in own]
     if missing or unknown:
@@ -45,10 +57,30 @@ def load_weights(module, path):
     module.load_state_dict(weights)
 
 
-def _read(path):
+def read_values(path):
+    """What a weights file holds by name; no code in it is ever run.
+
+    Arguments
+    ---------
+    path : str
+        ``.ckpt`` of torch, or else the ``.safetensors`` beside it.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    AttnError
+        There is no such file, or it is empty, broken, of another kind, or a
+        pickle that names code.
+    """
     folder, file = os.path.split(path)
     if not os.path.isdir(folder or "."):
         raise AttnError(f"{folder}: folder not found{_hub_hint(folder)}.")
+    beside = os.path.splitext(path)[0] + ".safetensors"
+    if not os.path.isfile(path) and os.path.isfile(beside):
+        path = beside
     if not os.path.isfile(path):
         found = ", ".join(sorted(os.listdir(folder or "."))) or "nothing"
         raise AttnError(
@@ -56,21 +88,27 @@ def _read(path):
             "of a training run, or a model folder."
         )
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if path.endswith(".safetensors"):
+            return safetensors.torch.load_file(path)
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+        safetensors.SafetensorError,
+    ) as error:
+        named = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        if named:
+            raise AttnError(
+                f"{path}: is a pickle that names {named[1]}, and would run "
+                "it. Weights need no code: ask for them as safetensors."
+            ) from None
         reason = str(error).split("\n")[0]
         raise AttnError(
             f"{path}: is empty, cut short or not a checkpoint ({reason}). "
             "Copy it again, or take an earlier checkpoint."
         ) from None
-    tensors = isinstance(weights, dict) and all(
-        isinstance(value, torch.Tensor) for value in weights.values()
-    )
-    if not tensors or not weights:
-        raise AttnError(
-            f"{path}: holds no parameters. Take another checkpoint."
-        )
-    return weights
+    return values if isinstance(values, dict) else {}
 
 
 def _hub_hint(folder):

@@ -1,0 +1,259 @@
+"""From a training run to a folder that others can use."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors.torch import save
+
+from speechbrain_attn.errors import AttnError
+from speechbrain_attn.hub.card import CardInput, model_card
+from speechbrain_attn.hub.facts import find_evaluations, run_facts
+from speechbrain_attn.hub.loading import load
+from speechbrain_attn.hub.standalone import standalone_module, standalone_name
+from speechbrain_attn.hub.weights import read_values
+from speechbrain_attn.scoring.calibration import Calibration
+
+LICENCE = "apache-2.0"
+# What an earlier upload may have left: a calibration, say, of another model.
+_OURS = ["*.ckpt", "*.safetensors", "*.json", "*.py", "pictures/*"]
+
+
+def export(
+    output_folder,
+    model_folder,
+    evaluations=(),
+    attention_picture=None,
+    licence=LICENCE,
+    datasets=(),
+    standalone=False,
+    push_to=None,
+):
+    """Write a model folder with weights, card, thresholds and results.
+
+    Arguments
+    ---------
+    output_folder : str or Path
+        Of a training run. Results of verification that lie in it, or in a
+        folder right below, are taken along.
+    model_folder : str or Path
+        Where the model goes; a model folder that was there is replaced.
+    evaluations : sequence of str or Path
+        More output folders of the verification scripts.
+    attention_picture : str, Path or None
+        A PNG for the card.
+    licence : str
+        Of the weights, by its name on the hub.
+    datasets : sequence of str
+        Names on the hub of what the model was trained on; the names of the
+        data folders where there are none.
+    standalone : bool
+        True adds the source of the network, so that SpeechBrain alone loads
+        the folder with ``foreign_class``.
+    push_to : str or None
+        ``user/name`` of the hub to upload to.
+
+    Returns
+    -------
+    Path
+        The model folder.
+
+    Raises
+    ------
+    AttnError
+        The run is not finished, evaluations have no results, ``model_folder``
+        holds something else, the model does not load, or an upload fails.
+    """
+    run, folder = Path(output_folder), Path(model_folder).absolute()
+    trained = run / "model"
+    if not (trained / "hyperparams.yaml").is_file():
+        what = "holds no trained model" if run.is_dir() else "folder not found"
+        raise AttnError(
+            f"{run}: {what}. Give the output_folder of a training that has "
+            "come to its end, which writes <output_folder>/model."
+        )
+    _refuse_target(folder, trained)
+    if push_to is not None:
+        _check_repo(push_to)
+    found = find_evaluations(run, evaluations)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".export-", dir=folder.parent
+    ) as scratch:
+        new = Path(scratch, folder.name)
+        shutil.copytree(trained, new)
+        _write_safetensors(new)
+        pictures = _copy_pictures(new, attention_picture, found)
+        calibration = _copy_calibration(new, found)
+        _write_results(new, found)
+        module = _write_standalone(new) if standalone else None
+        # Strictly, so that nobody else is the first to find what is missing.
+        # The run's own YAML may name classes of its user's.
+        model = load(new, trust=True, device="cpu")
+        facts = run_facts(run)
+        card = CardInput(
+            source=push_to or folder.name,
+            licence=licence,
+            datasets=list(datasets) or facts.data,
+            network=model.mods.embedding_model,
+            sample_rate=model.sample_rate,
+            facts=facts,
+            evaluations=found,
+            calibration=calibration,
+            pictures=pictures,
+            standalone=module,
+        )
+        (new / "README.md").write_text(model_card(card), encoding="utf-8")
+        if folder.exists():
+            folder.rename(Path(scratch, "old"))
+        new.rename(folder)
+    if push_to is not None:
+        push(folder, push_to)
+    return folder
+
+
+def push(folder, repo_id):
+    """Upload a model folder to the hub, in the place of an earlier model.
+
+    Arguments
+    ---------
+    folder : str or Path
+    repo_id : str
+        ``user/name``; made if need be. The address of the hub and the token
+        are those of huggingface_hub's settings.
+
+    Raises
+    ------
+    AttnError
+        The name is no such name, or the hub refuses or cannot be reached.
+    """
+    _check_repo(repo_id)
+    try:
+        api = HfApi(library_name="speechbrain_attn")
+        api.create_repo(repo_id, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=str(folder),
+            commit_message="Upload a speaker embedding model",
+            delete_patterns=_OURS,
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise AttnError(
+            f"{repo_id}: not uploaded ({reason}). The model is in {folder}; "
+            "log in with `hf auth login`, or look at the name and the network."
+        ) from None
+
+
+def _check_repo(repo_id):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise AttnError(f"push_to={repo_id!r}: want user/name.")
+
+
+def _refuse_target(folder, trained):
+    """Raise where the model would replace something else."""
+    if folder.resolve() == trained.resolve():
+        raise AttnError(
+            f"{folder}: is the run's own model; choose another folder."
+        )
+    known = (folder / "hyperparams.yaml").is_file()
+    if folder.exists() and not (folder.is_dir() and known):
+        raise AttnError(
+            f"{folder}: is there already and is no model folder, so it is not "
+            "replaced; choose another, or remove it."
+        )
+    if folder.resolve() in trained.resolve().parents:
+        raise AttnError(f"{folder}: holds the run; choose another folder.")
+
+
+def _write_safetensors(folder):
+    """Write ``x.safetensors`` beside each ``x.ckpt`` that holds weights."""
+    for path in sorted(folder.glob("*.ckpt")):
+        if path.stem == "label_encoder":  # text, by the host's naming
+            continue
+        tensors = {
+            name: torch.as_tensor(value).contiguous().clone()
+            for name, value in read_values(str(path)).items()
+        }
+        # The classifier of a network that is trained on its embeddings
+        # themselves has none.
+        if tensors:
+            # Not save_file, whose files nobody but their owner can read.
+            path.with_suffix(".safetensors").write_bytes(
+                save(tensors, {"format": "pt"})
+            )
+
+
+def _write_standalone(folder):
+    """Write the network's source beside its YAML; returns the file's name."""
+    text = (folder / "hyperparams.yaml").read_text(encoding="utf-8")
+    names = set(re.findall(r"!(?:new|name):([\w.]+)", text))
+    source = standalone_module(names)
+    network = re.search(r"^embedding_model: !new:([\w.]+)\.\w+", text, re.M)
+    name = standalone_name(network[1].rpartition(".")[2], source)
+    (folder / name).write_text(source, encoding="utf-8")
+    return name
+
+
+def _copy_pictures(folder, attention_picture, evaluations):
+    """Copy pictures into the folder; returns {title: file} for the card."""
+    files = {}
+    if attention_picture is not None:
+        if not os.path.isfile(attention_picture):
+            raise AttnError(f"{attention_picture}: no such picture.")
+        files["Attention over time"] = Path(attention_picture), "attention.png"
+    for one in evaluations:
+        for title, file in one.results.get("pictures", {}).items():
+            path = one.folder / Path(file).with_suffix(".png")
+            if path.is_file():
+                title = f"{title.replace('_', ' ')}, {one.name}"
+                files[title] = path, f"{one.name}_{path.name}"
+    for path, name in files.values():
+        (folder / "pictures").mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / "pictures" / name)
+    return {title: f"pictures/{name}" for title, (_, name) in files.items()}
+
+
+def _copy_calibration(folder, evaluations):
+    """Copy the calibration of cosine scores; None where there is none."""
+    paths = [
+        one.folder / "calibration.json"
+        for one in evaluations
+        if one.results["scoring"] == "cosine"
+    ]
+    found = {path: Calibration.load(path) for path in paths if path.exists()}
+    if not found:
+        return None
+    first, *others = found.values()
+    if any(other != first for other in others):
+        raise AttnError(
+            f"calibration: {' and '.join(map(str, found))} differ; leave the "
+            "folder of all but one out."
+        )
+    first.save(folder / "calibration.json")
+    return first
+
+
+def _write_results(folder, evaluations):
+    """Write the results of all lists as a list, without anyone's paths."""
+    if not evaluations:
+        return
+    cleaned = []
+    for one in evaluations:
+        results = {**one.results, "trial_list": one.name}
+        conditions = dict(results.get("conditions", {}))
+        if "model" in conditions:
+            conditions["model"] = folder.name
+        results["conditions"] = conditions
+        if "compared_with" in results:
+            results["compared_with"] = Path(results["compared_with"]).name
+        results.pop("pictures", None)
+        cleaned.append(results)
+    text = json.dumps(cleaned, indent=2) + "\n"
+    (folder / "results.json").write_text(text, encoding="utf-8")

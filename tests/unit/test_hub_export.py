@@ -1,0 +1,248 @@
+"""Export: everything that a model's user needs, made from the run."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from hub_folders import COSINES, write_run
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from speechbrain_attn import hub
+from speechbrain_attn.errors import AttnError
+from speechbrain_attn.hub.export import export
+from speechbrain_attn.scoring.calibration import Calibration
+
+
+def figure(value):
+    return {"value": value, "low": value * 0.9, "high": value * 1.2}
+
+
+def write_evaluation(folder, name="veri_test", scoring="cosine", seed=0):
+    """Write what a verification script leaves, with figures of our own."""
+    folder.mkdir()
+    draw = np.random.default_rng(seed)
+    scores = np.r_[draw.normal(0.7, 0.1, 400), draw.normal(0.2, 0.1, 600)]
+    labels = np.arange(1000) < 400
+    Calibration.fit(scores, labels, trial_list="veri_dev").save(
+        folder / "calibration.json"
+    )
+    (folder / "det.png").write_bytes(b"a picture")
+    results = {
+        "trial_list": f"/some/place/{name}.txt",
+        "num_trials": 12200,
+        "trials": {"targets": 6100, "nontargets": 6100},
+        "num_speakers": 85,
+        "scoring": scoring,
+        "level": 0.95,
+        "systems": {
+            scoring: {"eer": figure(0.1034), "min_dcf_0.01": figure(0.61249)}
+        },
+        "conditions": {"model": "/some/place/model", "embedding_size": 6},
+        "compared_with": "/some/place/scores.txt",
+        "pictures": {"det": "det.svg", "histogram": "not_there.svg"},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def test_the_folder_holds_weights_in_both_forms(run, tmp_path):
+    folder = export(run, tmp_path / "model")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "README.md",
+        "classifier.ckpt",
+        "embedding_model.ckpt",
+        "embedding_model.safetensors",
+        "hyperparams.yaml",
+        "label_encoder.ckpt",
+        "label_encoder.txt",
+        "mean_var_norm_emb.ckpt",
+        "mean_var_norm_emb.safetensors",
+    }
+    ckpt = torch.load(folder / "embedding_model.ckpt")
+    tensors = load_file(folder / "embedding_model.safetensors")
+    assert ckpt.keys() == tensors.keys()
+    assert all(torch.equal(ckpt[name], tensors[name]) for name in ckpt)
+
+
+@pytest.mark.parametrize("classifier", [COSINES, "!new:torch.nn.Identity"])
+def test_safetensors_alone_give_the_same(tmp_path, classifier):
+    run = write_run(tmp_path / "run", classifier)
+    folder = export(run, tmp_path / "model")
+    wavs = torch.randn(2, 8000)
+    expected = hub.load(run / "model").encode_batch(wavs, normalize=True)
+    for path in folder.glob("*.ckpt"):
+        if path.stem != "label_encoder":
+            path.unlink()
+    found = hub.load(folder).encode_batch(wavs, normalize=True)
+    assert torch.equal(found, expected)
+
+
+def test_card_front_matter_is_read_by_the_hub(run, tmp_path):
+    more = write_evaluation(tmp_path / "hard", "veri_hard")
+    write_evaluation(run / "verification")
+    folder = export(
+        run, tmp_path / "voices", [more], licence="mit", datasets=["voxceleb"]
+    )
+    data = ModelCard((folder / "README.md").read_text()).data
+    assert data.tags == [
+        "speechbrain",
+        "embeddings",
+        "Speaker",
+        "Verification",
+        "pytorch",
+    ]
+    assert data.license == "mit" and data.datasets == ["voxceleb"]
+    assert data.model_name == "voices"
+    results = data.eval_results
+    assert [(r.dataset_name, r.metric_type) for r in results] == [
+        ("veri_hard", "EER"),
+        ("veri_hard", "minDCF(0.01)"),
+        ("veri_test", "EER"),
+        ("veri_test", "minDCF(0.01)"),
+    ]
+    first = results[0]
+    assert first.metric_value == 10.34 and first.metric_name == "EER (%)"
+    assert first.metric_args == {"interval_95": [9.306, 12.408]}
+    assert first.dataset_args["trials"] == 12200
+
+
+def test_card_tells_of_results_thresholds_and_training(run, tmp_path):
+    evaluation = write_evaluation(tmp_path / "test")
+    folder = export(run, tmp_path / "model", [evaluation])
+    text = (folder / "README.md").read_text()
+    assert "| veri_test | 12,200 | 6,100 | 85 | cosine | 10.34 [9.31" in text
+    calibration = Calibration.load(folder / "calibration.json")
+    for name, threshold in calibration.thresholds.items():
+        assert f"| {name} | {threshold.score:.4f} |" in text
+    assert "chosen on veri_dev" in text
+    for row in (
+        "| data | vox, more |",
+        "| speakers | 3 |",
+        "| utterances | 12 |",
+        "| hours | 6.0 |",  # 12 files of half an hour, two rows each
+        "| median utterance | 1800.0 s |",
+        "| recipe | `serialized_small.yaml`, seed 7 |",
+        "| loss | nll_loss |",
+        "| augmentation | masks in the features |",
+        "| epochs | 2 |",
+    ):
+        assert row in text, row
+    assert "3 speakers in 6.0 hours of vox, more" in text
+    assert "eprint = {2107.06493}" in text and "{SpeechBrain}" in text
+    parameters = re.search(r"([\d,]+) parameters", text)[1].replace(",", "")
+    network = hub.load(folder).mods.embedding_model
+    assert int(parameters) == sum(p.numel() for p in network.parameters())
+
+
+def test_card_without_results_or_calibration_says_so(run, tmp_path):
+    text = (export(run, tmp_path / "model") / "README.md").read_text()
+    assert "No trial list has been scored" in text
+    assert "No threshold comes with this model" in text
+    assert "not been measured on any trial list" in text
+
+
+def test_results_and_pictures_come_along(run, tmp_path):
+    evaluation = write_evaluation(tmp_path / "test")
+    attention = tmp_path / "attention_of_anna.png"
+    attention.write_bytes(b"another picture")
+    folder = export(run, tmp_path / "model", [evaluation], attention)
+    text = (folder / "README.md").read_text()
+    for title, file, content in (
+        ("det, veri_test", "veri_test_det.png", b"a picture"),
+        ("Attention over time", "attention.png", b"another picture"),
+    ):
+        assert f"![{title}](pictures/{file})" in text
+        assert (folder / "pictures" / file).read_bytes() == content
+    assert "not_there" not in text
+    (results,) = json.loads((folder / "results.json").read_text())
+    assert results["trial_list"] == "veri_test"
+    assert results["conditions"]["model"] == "model"
+
+
+def test_nothing_tells_where_it_was_made(run, tmp_path):
+    evaluation = write_evaluation(tmp_path / "test")
+    folder = export(run, tmp_path / "model", [evaluation], standalone=True)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert str(tmp_path).encode() not in content, path.name
+            assert b"/some/place" not in content, path.name
+
+
+def test_every_use_in_the_card_runs(run, tmp_path, monkeypatch):
+    soundfile = pytest.importorskip("soundfile")
+    export(run, tmp_path / "model", standalone=True)
+    soundfile.write(tmp_path / "speech.wav", np.zeros(8000), 16000)
+    monkeypatch.chdir(tmp_path)
+    text = (tmp_path / "model" / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        names = {}
+        exec(block, names)
+        assert names["model"].encode_batch(torch.zeros(1, 8000)).shape[2] == 6
+
+
+def test_calibration_of_other_scores_is_left_out(run, tmp_path):
+    """Its thresholds are not of the cosine, which is what models compare."""
+    evaluation = write_evaluation(tmp_path / "test", scoring="as-norm")
+    folder = export(run, tmp_path / "model", [evaluation])
+    assert not (folder / "calibration.json").exists()
+    assert "| adaptive s-norm |" in (folder / "README.md").read_text()
+
+
+def test_two_calibrations_are_refused(run, tmp_path):
+    found = [
+        write_evaluation(tmp_path / name, name, seed=seed)
+        for seed, name in enumerate(("one", "two"))
+    ]
+    with pytest.raises(AttnError, match="one.*and.*two.* differ"):
+        export(run, tmp_path / "model", found)
+
+
+def test_a_second_export_replaces_the_first(run, tmp_path):
+    folder = export(run, tmp_path / "model", standalone=True)
+    export(run, tmp_path / "model")
+    assert not list(folder.glob("*.py"))
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "model"}
+
+
+def test_a_run_that_was_moved_is_exported(run, tmp_path):
+    moved = run.rename(tmp_path / "moved")
+    text = (export(moved, tmp_path / "model") / "README.md").read_text()
+    assert "| speakers | 3 |" in text
+
+
+def test_what_cannot_be_exported_is_said(run, tmp_path):
+    def refused(says, *arguments, **options):
+        with pytest.raises(AttnError, match=says):
+            export(*arguments, **options)
+
+    target = tmp_path / "model"
+    refused("nowhere: folder not found", tmp_path / "nowhere", target)
+    refused("holds no trained model", tmp_path, target)
+    refused("is the run's own model", run, run / "model")
+    refused("holds the run", run, run)
+    refused("is no model folder", run, run / "hyperparams.yaml")
+    refused("results.json: is missing", run, target, [tmp_path])
+    refused("no such picture", run, target, (), tmp_path / "a.png")
+    refused("want user/name", run, target, push_to="voices")
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "results.json").write_text('{"eer": 0.1}')
+    refused("has no trial_list", run, target, [old])
+    (run / "save" / "train.csv").unlink()
+    refused("train.csv: is missing", run, target)
+    weights = run / "model" / "embedding_model.ckpt"
+    torch.save({}, weights)
+    refused("holds no parameters", run, target)
+    assert not target.exists()
