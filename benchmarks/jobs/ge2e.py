@@ -17,25 +17,19 @@ from speechbrain_attn.hparams import load_hparams
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "recipes" / "VoxCeleb" / "train_speaker_embeddings.py"
-LSTM, SMALL, EXAMPLES, TIME, AAM = (
+LSTM, EXAMPLES, TIME, AAM = (
     "GE2E LSTM",
-    "small LSTM, same time",
     "self-attentive, same batches",
     "self-attentive, same time",
     "self-attentive, AAM, same time",
 )
 # The longest first, so that two threads end at about the same time.
-RUNS = (LSTM, TIME, AAM, SMALL, EXAMPLES)
-SMALL_SIZES = {"hidden_size": 256, "num_layers": 2, "embedding_size": 128}
+RUNS = (LSTM, TIME, AAM, EXAMPLES)
 
 
 def yaml_of(run):
     """Training YAML of a run."""
-    names = {
-        LSTM: "ge2e_lstm",
-        SMALL: "ge2e_lstm",
-        AAM: "self_attentive_tdnn_aam",
-    }
+    names = {LSTM: "ge2e_lstm", AAM: "self_attentive_tdnn_aam"}
     return ROOT / "hparams" / f"{names.get(run, 'self_attentive_tdnn')}.yaml"
 
 
@@ -63,7 +57,6 @@ def overrides_of(run, options, total_steps):
         }
     return {
         **overrides,
-        **(SMALL_SIZES if run == SMALL else {}),
         "num_speakers": options.num_speakers,
         "num_utterances": options.num_utterances,
     }
