@@ -10,6 +10,7 @@ from pathlib import Path
 from speechbrain_attn import __version__
 from speechbrain_attn.dataio.tree import find_utterances
 from speechbrain_attn.dataio.trials import trials_from_file
+from speechbrain_attn.demo.results import shown_cost, shown_rate
 from speechbrain_attn.errors import AttnError
 
 
@@ -20,12 +21,16 @@ def read_results(path):
             f"{path}: the verification script wrote no results; see its log."
         )
     results = json.loads(Path(path).read_text(encoding="utf-8"))
+    figures = results["systems"][results["scoring"]]
+    eer, min_dcf = figures["eer"], figures["min_dcf_0.01"]
     return {
         "list": Path(results["trial_list"]).stem,
         "trials": results["num_trials"],
-        "targets": results["num_targets"],
-        "eer": results["eer"],
-        "min_dcf": results["min_dcf"]["normalised"],
+        "targets": results["trials"]["targets"],
+        "eer": eer["value"],
+        "eer_interval": [eer["low"], eer["high"]],
+        "min_dcf": min_dcf["value"],
+        "min_dcf_interval": [min_dcf["low"], min_dcf["high"]],
     }
 
 
@@ -114,15 +119,13 @@ def print_table(records):
         ("train utterances", f"{first['train_utterances']:,}"),
         ("training (s)", f"{first['train_seconds']:.0f}"),
     ]
-    for title, key, form in (
-        ("list", "list", "{}"),
-        ("trials", "trials", "{:,}"),
-        ("minDCF(0.01)", "min_dcf", "{:.3f}"),
-    ):
-        rows.append((title, *(form.format(r[key]) for r in records)))
-    rates = (f"{100 * record['eer']:.2f}" for record in records)
-    rows.insert(-1, ("EER (%)", *rates))
+    rows += [
+        ("list", *(record["list"] for record in records)),
+        ("trials", *(f"{record['trials']:,}" for record in records)),
+        ("EER (%)", *(shown_rate(record) for record in records)),
+        ("minDCF(0.01)", *(shown_cost(record) for record in records)),
+    ]
     print()
     for title, *cells in rows:
-        print(f"{title:<18}" + "".join(f"{cell:<20}" for cell in cells))
+        print(f"{title:<18}" + "".join(f"{cell:<24}" for cell in cells))
     print()

@@ -68,6 +68,10 @@ def render_page(records, source):
         f"`{source}`; `make docs` renders it again. EER is the equal error "
         "rate; minDCF is normalised, with p_target 0.01.",
     ]
+    if any("eer_interval" in record for record in records):
+        parts[1] += (
+            " In brackets: 95 % confidence intervals, by drawing speakers."
+        )
     for data in sorted({record["data"] for record in records}):
         rows = [record for record in records if record["data"] == data]
         parts += [f"## {data}", render_table(rows), _runs(rows)]
@@ -84,9 +88,28 @@ def render_table(records):
         lines.append(
             f"| {record['system']} | {record['parameters']:,} "
             f"| {record['list']} | {record['trials']:,} "
-            f"| {100 * record['eer']:.2f} | {record['min_dcf']:.3f} |"
+            f"| {shown_rate(record)} | {shown_cost(record)} |"
         )
     return "\n".join(lines)
+
+
+def shown_rate(record):
+    """EER of a record in percent, with its interval if it has one."""
+    return _shown(record, "eer", "{:.2f}", 100)
+
+
+def shown_cost(record):
+    """minDCF of a record, with its interval if it has one."""
+    return _shown(record, "min_dcf", "{:.3f}", 1)
+
+
+def _shown(record, key, form, factor):
+    value = form.format(factor * record[key])
+    ends = record.get(f"{key}_interval")
+    if ends is None:
+        return value
+    low, high = (form.format(factor * end) for end in ends)
+    return f"{value} [{low}, {high}]"
 
 
 def _runs(records):

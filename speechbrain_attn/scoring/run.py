@@ -137,7 +137,6 @@ def run_scoring(options, lists, compared, folder, made_by):
         options.replicates,
         None if compared is None else (options.scoring, compared),
     )
-    own = systems[options.scoring]
     pictures = {}
     if can_draw():
         pictures = write_pictures(
@@ -145,15 +144,8 @@ def run_scoring(options, lists, compared, folder, made_by):
         )
     else:
         notes.append(MISSING)
-    trials = lists.test.trials
     results = {
-        "trial_list": trials.path,
-        "num_trials": len(trials),
-        "trials": trials.counts()._asdict(),
-        "summary": _summary(trials),
-        "scoring": options.scoring,
-        "level": LEVEL,
-        "replicates": options.replicates,
+        **_described(options, lists),
         **plain(measured),
         "conditions": {
             "embeddings": str(made_by),
@@ -164,14 +156,32 @@ def run_scoring(options, lists, compared, folder, made_by):
         "notes": notes,
         "pictures": pictures,
     }
-    if compared is not None:
-        results["compared_with"] = "/".join(Path(options.compare).parts[-2:])
+    own = systems[options.scoring]
     if own.calibration is not None:
         results["calibration"] = dataclasses.asdict(own.calibration)
         notes += own.calibration.notes
         own.calibration.save(folder / "calibration.json")
-    _write(folder, trials, own.scores, results)
+    _write(folder, lists.test.trials, own.scores, results)
     return results
+
+
+def _described(options, lists):
+    """What was scored and how it was asked for."""
+    trials = lists.test.trials
+    described = {
+        "trial_list": trials.path,
+        "num_trials": len(trials),
+        "trials": trials.counts()._asdict(),
+        "summary": _summary(trials),
+        "scoring": options.scoring,
+        "level": LEVEL,
+        "replicates": options.replicates,
+    }
+    if options.compare is not None:
+        # For people: without the folders that lead there.
+        parts = Path(options.compare).parts
+        described["compared_with"] = "/".join(parts[-2:])
+    return described
 
 
 def _write(folder, trials, scores, results):

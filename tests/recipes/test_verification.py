@@ -21,6 +21,7 @@ from speechbrain_attn.hub.folder import write_model_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "recipes" / "VoxCeleb" / "speaker_verification_cosine.py"
+PLDA_SCRIPT = SCRIPT.with_name("speaker_verification_plda.py")
 
 # SpeechBrain's own parts under the keys that its script reads.
 HOST_YAML = """\
@@ -121,10 +122,10 @@ def arguments(corpus, output_folder, *options, yaml="host.yaml"):
     return [str(corpus / yaml), *given]
 
 
-def verify(*args, **kwargs):
+def verify(*args, script=SCRIPT, **kwargs):
     """Run the script as a user does."""
     return subprocess.run(
-        [sys.executable, SCRIPT.name, *arguments(*args, **kwargs)],
+        [sys.executable, script.name, *arguments(*args, **kwargs)],
         cwd=SCRIPT.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -183,23 +184,27 @@ def test_results_agree_with_speechbrain_and_name_their_scale(first_run):
     targets = np.array([row[2] == "1" for row in rows])
     positive = torch.tensor(scores[targets])
     negative = torch.tensor(scores[~targets])
+    figures = results["systems"]["cosine"]
     # As in the unit tests: SpeechBrain takes the nearest threshold.
     theirs, _ = EER(positive, negative)
-    assert abs(results["eer"] - theirs) <= 1 / (4 * targets.sum())
+    assert abs(figures["eer"]["value"] - theirs) <= 1 / (4 * targets.sum())
     theirs, _ = minDCF(positive, negative)
-    assert results["min_dcf"]["raw"] == pytest.approx(theirs, rel=1e-6)
-    assert results["min_dcf"]["normalised"] == pytest.approx(
-        results["min_dcf"]["raw"] / 0.01
-    )
+    raw = 0.01 * figures["min_dcf_0.01"]["value"]
+    assert raw == pytest.approx(theirs, rel=1e-6)
     assert results["num_trials"] == len(rows) == 66
-    assert results["num_targets"] == targets.sum() == 18
-    assert results["num_utterances"] == 12
+    assert results["trials"]["targets"] == targets.sum() == 18
+    assert results["num_speakers"] == 3
     assert results["trial_list"].endswith("trials.txt")
-    assert results["model"].endswith("CKPT+first")
-    said = f"EER {results['eer']:.2%}, minDCF(0.01)"
+    assert results["conditions"]["embeddings"].endswith("/CKPT+first")
+    said = f"cosine: EER {100 * figures['eer']['value']:.2f} ["
+    assert run.stdout.count(said) == 1
     for text in (run.stdout, (output_folder / "log.txt").read_text()):
-        assert "trials.txt: 66 trials, 18 of them targets: " + said in text
-        assert "normalised" in text and "SpeechBrain's raw scale" in text
+        assert "trials.txt: 66 trials, 18 of them targets, 3 speak" in text
+        assert said in text and "minCllr" in text
+        assert "normalised" in text
+        assert f"raw scale: cosine has minDCF(0.01) {raw:.6f}" in text
+    page = (output_folder / "results.md").read_text()
+    assert "of 12 utterances" in page and "| minCllr (bit) |" in page
     assert not list(output_folder.glob("*.tmp"))
 
 
@@ -215,14 +220,118 @@ def test_another_checkpoint_in_the_same_folder_is_the_one_that_scores(
     assert np.abs(after - before).max() > 1e-3
 
 
+def test_embeddings_are_made_once_for_each_checkpoint(
+    corpus, first_run, tmp_path
+):
+    stores = f"embeddings_folder={first_run[1] / 'embeddings'}"
+    (made,) = (first_run[1] / "embeddings").iterdir()
+    before = (made / "embeddings.npy").stat().st_mtime_ns
+    again = verify(corpus, tmp_path / "again", stores, "replicates=20")
+    assert again.returncode == 0, again.stderr
+    assert list((first_run[1] / "embeddings").iterdir()) == [made]
+    assert (made / "embeddings.npy").stat().st_mtime_ns == before
+    assert not (tmp_path / "again" / "embeddings").exists()
+    rows, scores = read_scores(tmp_path / "again")
+    np.testing.assert_array_equal(scores, read_scores(first_run[1])[1])
+
+
+@pytest.fixture(scope="module")
+def other_lists(corpus):
+    """A manifest of two speakers, and a list of the third one and them."""
+    rows = "".join(
+        f"{path.stem},1,{path},0,1,{path.parts[-3]}\n"
+        for path in sorted((corpus / "wav").glob("id[12]/*/*.wav"))
+    )
+    (corpus / "cohort.csv").write_text(
+        "ID,duration,wav,start,stop,spk\n" + rows
+    )
+    lines = (corpus / "trials.txt").read_text().splitlines(keepends=True)
+    (corpus / "dev.txt").write_text("".join(lines[::2]))
+    return [
+        f"cohort={corpus / 'cohort.csv'}",
+        f"development_file={corpus / 'dev.txt'}",
+    ]
+
+
+def test_cohort_and_development_list_add_rows_and_files(
+    corpus, other_lists, first_run, tmp_path
+):
+    run = verify(
+        corpus,
+        tmp_path,
+        *other_lists,
+        "cohort_utterances=True",
+        "cohort-top=5",
+        "scoring=fusion",
+        f"compare={first_run[1] / 'scores.txt'}",
+        "replicates=50",
+    )
+    assert run.returncode == 0, run.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    names = ["cosine", "centred", "s-norm", "as-norm", "fusion"]
+    assert list(results["systems"]) == names
+    first = json.loads((first_run[1] / "results.json").read_text())
+    for metric, figure in first["systems"]["cosine"].items():
+        # Calibrated scores are float64 of those; ties and order stay.
+        same = results["systems"]["cosine"][metric]["value"]
+        assert same == pytest.approx(figure["value"], abs=1e-9)
+        other = results["comparison"][metric]["other"]["value"]
+        assert other == pytest.approx(figure["value"], abs=1e-9)
+    cohort = results["conditions"]["cohort"]
+    assert cohort["utterances"] == cohort["size"] == 8
+    assert cohort["speakers"] == 2 and cohort["top"] == 5
+    assert "Cllr " in run.stdout and "cohort and trials share 2" in run.stdout
+    page = (tmp_path / "results.md").read_text()
+    for words in (
+        "| adaptive s-norm | ",
+        "2 speakers of the test list, such as id1, are in the cohort",
+        "3 speakers of the test list, such as id0, are in the development",
+        "the other `first/scores.txt`",
+        "| fa_0.01 | ",
+    ):
+        assert words in page
+    for name in ("calibration.json", "fusion.json"):
+        assert (tmp_path / name).is_file()
+    # Without the list, files of the run before would mislead.
+    stores = f"embeddings_folder={tmp_path / 'embeddings'}"
+    assert verify(corpus, tmp_path, stores, "replicates=20").returncode == 0
+    assert not (tmp_path / "calibration.json").exists()
+
+
+def test_plda_is_trained_saved_and_loaded(corpus, other_lists, tmp_path):
+    stores = f"embeddings_folder={tmp_path / 'stores'}"
+    common = [other_lists[0], stores, "lda_size=1", "replicates=20"]
+    run = verify(corpus, tmp_path / "a", *common, script=PLDA_SCRIPT)
+    # 8 utterances of 2 speakers cannot train 8 coordinates.
+    assert run.returncode == 2
+    assert "want at least 10 utterances of 2 speakers" in run.stderr
+    common[0] = f"cohort={corpus}"
+    run = verify(corpus, tmp_path / "a", *common, script=PLDA_SCRIPT)
+    assert run.returncode == 0, run.stderr
+    saved = tmp_path / "a" / "plda.safetensors"
+    loaded = verify(
+        corpus,
+        tmp_path / "b",
+        stores,
+        f"plda={saved}",
+        "scoring=plda",
+        "replicates=20",
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert "LDA + PLDA: EER" in loaded.stdout
+    np.testing.assert_array_equal(
+        read_scores(tmp_path / "a")[1], read_scores(tmp_path / "b")[1]
+    )
+
+
 def test_precision_is_a_run_option(corpus, first_run, tmp_path):
-    run = verify(corpus, tmp_path, "precision=bf16")
+    run = verify(corpus, tmp_path, "precision=bf16", "replicates=20")
     assert run.returncode == 0, run.stderr
     _, full = read_scores(first_run[1])
     _, half = read_scores(tmp_path)
     assert 0 < np.abs(full - half).max() < 0.1
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["precision"] == "bf16"
+    assert results["conditions"]["settings"]["precision"] == "bf16"
 
 
 @pytest.fixture(scope="module")
@@ -345,6 +454,17 @@ BAD_OPTIONS = [  # id, option, what the message must say
      "nothing is downloaded here; fetch it first"),
     ("s_norm", "score_norm=s-norm",
      "score_norm: 's-norm' is not supported by this script"),
+    ("scoring", "scoring=best", "scoring: want one of cosine, centred, z-n"),
+    ("no_cohort", "scoring=as-norm", "cohort: must be given for scoring=as-"),
+    ("no_dev", "scoring=fusion", "development_file: must be given for scor"),
+    ("no_plda", "scoring=plda", "plda: must be given for scoring=plda"),
+    ("train", "plda=train", "cohort: must be given for plda=train"),
+    ("top", "cohort_top=many", "cohort_top: want a whole number, got 'many'"),
+    ("means", "cohort_utterances=3",
+     "cohort_utterances: want True or False, got 3"),
+    ("cohort_list", "cohort=none.txt", "none.txt: cannot be read"),
+    ("dev_list", "development_file=none.txt", "none.txt: cannot be read"),
+    ("compare", "compare=none.txt", "none.txt: cannot be read"),
 ]
 # fmt: on
 
