@@ -9,6 +9,8 @@ STAMP := $(VENV)/installed.stamp
 SYSTEM ?= serialized_mha
 OUTPUT ?= demo_output
 WORKERS ?= 2
+# A helper, and those that need recordings: give them --data and --lists.
+NO_BENCH := $(addprefix benchmarks/,pages.py ge2e.py verification.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint bench docs clean
@@ -46,8 +48,8 @@ lint: setup ## ruff: rules and layout
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: setup ## run every benchmark; each writes its page under docs/
-	set -e; for script in $(filter-out benchmarks/pages.py,$(wildcard benchmarks/*.py)); do \
+bench: setup ## run every benchmark that needs no recordings; each writes its page
+	set -e; for script in $(filter-out $(NO_BENCH),$(wildcard benchmarks/*.py)); do \
 		$(BIN)/python $$script --write; done
 
 docs: setup ## write README's tables and docs/results from their data

@@ -1,21 +1,29 @@
 """Embeddings of many audio files, in batches of similar length."""
 
+import contextlib
 import functools
 import logging
 import re
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
-from speechbrain_attn.dataio.batching import HOP_SAMPLES, pad_waveforms
-from speechbrain_attn.dataio.headers import read_header
-from speechbrain_attn.errors import AttnError, AudioError, TooShortError
+from speechbrain_attn.dataio.audio import SAMPLE_RATE
+from speechbrain_attn.dataio.batching import pad_waveforms
+from speechbrain_attn.errors import AttnError, TooShortError
+from speechbrain_attn.inference.buckets import (
+    NUM_READERS,
+    header_lengths,
+    length_buckets,
+    read_bucket,
+    refuse_unreadable,
+)
 from speechbrain_attn.lobes.features import batch_features
 
 logger = logging.getLogger(__name__)
@@ -25,12 +33,31 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-_BUCKETS_AHEAD = 3  # read while the network works on one
-
+# A CPU's caches like small batches, an accelerator likes to be filled.
+_BATCH_FRAMES = {"cpu": 1000}
+_BATCH_FRAMES_ELSEWHERE = 12000
 # What torch says of a convolution or reflect padding wider than its input.
 _TOO_SHORT = re.compile(
     r"Padding size should be less|Kernel size can't be greater"
 )
+
+
+class Job(NamedTuple):
+    """What all batches of an extraction share; as ``extract_embeddings``."""
+
+    files: dict
+    network: tuple  # compute_features, mean_var_norm, embedding_model
+    device: object
+    precision: str
+
+
+class Part(NamedTuple):
+    """What came of the utterances of one bucket."""
+
+    utterances: list  # those that have an embedding
+    embeddings: np.ndarray  # [utterances, embedding_size] float32
+    samples: list  # length of each at 16 kHz
+    refused: dict  # utterance -> AttnError that says why it has none
 
 
 def extract_embeddings(
@@ -39,18 +66,17 @@ def extract_embeddings(
     mean_var_norm,
     embedding_model,
     device="cpu",
-    batch_frames=12000,
-    num_workers=2,
+    batch_frames=None,
     progress=True,
     precision="fp32",
 ):
-    """Embed audio files, each once.
+    """Embed audio files, each once, and keep the result in memory.
 
-    Utterances of similar length share a batch, and files are read in threads
-    while the network works. A network whose parts all have the attribute
-    ``exact_padding = True`` (features, normalisation and lobes of this
-    package) takes padded batches; any other gets batches of one length, so
-    that each utterance has the embedding that it has alone.
+    Utterances of similar length share a batch. A network whose parts all have
+    the attribute ``exact_padding = True`` (features, normalisation and lobes
+    of this package) takes padded batches; any other gets batches of one
+    length, so that each utterance has the embedding that it has alone. On a
+    CPU as many batches are at work as torch has threads, each on one of them.
 
     The modules are moved to ``device``, run in eval mode, and left in the
     mode they came in.
@@ -68,9 +94,7 @@ def extract_embeddings(
     device : str or torch.device
     batch_frames : int
         Bound on the frames of a batch (10 ms each), padding included; a
-        longer utterance is a batch of its own.
-    num_workers : int
-        Threads that read files, 1 or more.
+        longer utterance is a batch of its own. None: as suits the device.
     progress : bool
         True shows a bar, if stderr is a terminal.
     precision : str
@@ -93,37 +117,91 @@ def extract_embeddings(
         ``files`` is empty, the precision is not known, or an embedding is
         not finite.
     """
+    network = (compute_features, mean_var_norm, embedding_model)
+    job = Job(files, network, device, precision)
+    settings = batch_settings(device, precision, batch_frames)
+    lengths = header_lengths(files)
+    refuse_unreadable(lengths, files)
+    buckets = length_buckets(lengths, settings["batch_frames"])
+    rows = {utterance: row for row, utterance in enumerate(files)}
+    embeddings = None
+    parts = embedded_parts(buckets, job)
+    with progress_bar(len(files), progress) as bar, contextlib.closing(parts):
+        for part in parts:
+            for error in part.refused.values():
+                raise error
+            if embeddings is None:
+                shape = len(files), part.embeddings.shape[1]
+                embeddings = np.empty(shape, dtype=np.float32)
+            embeddings[[rows[utt] for utt in part.utterances]] = part.embeddings
+            bar.update(len(part.utterances))
+    return embeddings, list(files)
+
+
+def batch_settings(device, precision, batch_frames=None):
+    """What, beside network and files, an embedding's last bits depend on."""
     if precision not in PRECISIONS:
         raise AttnError(
             f"precision {precision!r} is not known; want one of "
             f"{', '.join(PRECISIONS)}."
         )
-    if not files:
-        raise AttnError("no utterances to embed; the mapping of files is empty")
-    network = (compute_features, mean_var_norm, embedding_model)
-    exact = _exact_padding(network)
-    rows = {utterance: row for row, utterance in enumerate(files)}
-    embeddings = None
+    kind = torch.device(device).type
+    if batch_frames is None:
+        batch_frames = _BATCH_FRAMES.get(kind, _BATCH_FRAMES_ELSEWHERE)
+    return {
+        "device": kind,
+        "precision": precision,
+        "batch_frames": batch_frames,
+    }
+
+
+def progress_bar(total, progress, done=0):
+    """A bar of utterances; none where stderr is no terminal."""
+    return tqdm(
+        total=total,
+        initial=done,
+        unit="utt",
+        disable=None if progress else True,
+    )
+
+
+def embedded_parts(buckets, job):
+    """Yield the ``Part`` of each bucket, in order; close the generator.
+
+    A file that cannot be read or embedded is among the part's refused ones,
+    and does not hinder the others.
+    """
+    exact = _exact_padding(job.network)
+    # Only of our own modules is it known that a forward pass changes nothing
+    # in them, so that one may begin before another ends.
+    turn = contextlib.nullcontext() if exact else threading.Lock()
+    num_threads, start_thread = NUM_READERS, None
+    if exact and torch.device(job.device).type == "cpu":
+        # Batches side by side on a core each do not wait for one another, as
+        # the cores of one batch do after every layer.
+        num_threads = torch.get_num_threads()
+        start_thread = functools.partial(torch.set_num_threads, 1)
+
+    def work(bucket):
+        wavs, refused = read_bucket(bucket, job.files)
+        with turn, torch.inference_mode():
+            return _embed_bucket(wavs, refused, job, exact)
+
     with (
-        ThreadPoolExecutor(num_workers) as readers,
-        tqdm(
-            total=len(files), unit="utt", disable=None if progress else True
-        ) as bar,
-        _eval_mode(network, device),
-        torch.inference_mode(),
+        _inference_state(job.network, job.device),
+        ThreadPoolExecutor(num_threads, initializer=start_thread) as pool,
     ):
-        found = readers.map(_length, files.keys(), files.values())
-        lengths = dict(zip(files, found, strict=True))
-        buckets = _buckets(lengths, batch_frames * HOP_SAMPLES)
-        for bucket in _read_ahead(buckets, files, readers):
-            for batch in _batches(bucket, exact):
-                part = _embed(batch, files, network, device, precision, exact)
-                if embeddings is None:
-                    shape = len(files), part.shape[1]
-                    embeddings = np.empty(shape, dtype=np.float32)
-                embeddings[[rows[utterance] for utterance in batch]] = part
-                bar.update(len(batch))
-    return embeddings, list(files)
+        pending = deque()
+        try:
+            for bucket in buckets:
+                pending.append(pool.submit(work, bucket))
+                if len(pending) > 2 * num_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for job in pending:
+                job.cancel()
 
 
 def _exact_padding(network):
@@ -147,8 +225,8 @@ def _note_inexact(names):
     )
 
 
-@contextmanager
-def _eval_mode(network, device):
+@contextlib.contextmanager
+def _inference_state(network, device):
     """Modules on the device in eval mode; then all as it was before."""
     modules = [part for part in network if isinstance(part, nn.Module)]
     before = {
@@ -159,78 +237,62 @@ def _eval_mode(network, device):
     # Nearly every batch has a size of its own here, and training lets cuDNN
     # try its kernels on each new size.
     tuning = torch.backends.cudnn.benchmark
+    num_threads = torch.get_num_threads()
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
         torch.backends.cudnn.benchmark = tuning
+        torch.set_num_threads(num_threads)
         # One by one: a module may hold frozen parts that stay in eval mode.
         for part, training in before.items():
             part.training = training
 
 
-def _length(utterance, path):
-    """Length in samples at 16 kHz, from the header where it can be read."""
-    try:
-        return read_header(str(path)).samples
-    except AudioError:
-        # Decoding says it too, and if it fails, what is wrong with the file.
-        return len(_read(utterance, path))
+def _embed_bucket(wavs, refused, job, exact):
+    """``Part`` of {utterance: waveform} and of those refused before."""
+    rows = {}
+    batches = list(_batches(wavs, exact))
+    while batches:
+        batch = batches.pop(0)
+        try:
+            found = _embed(batch, job, exact)
+        except TooShortError as error:
+            refused[_shortest(batch)] = error
+            rest = {utt: batch[utt] for utt in batch if utt not in refused}
+            batches += [rest] if rest else []
+            continue
+        for utterance, row in zip(batch, found, strict=True):
+            if np.isfinite(row).all():
+                rows[utterance] = row
+                continue
+            refused[utterance] = AttnError(
+                f"utterance {utterance!r}: its embedding is not finite "
+                f"({job.files[utterance]}); are the weights finite, and is "
+                f"the precision ({job.precision}) wide enough?"
+            )
+    embeddings = np.array(list(rows.values()), dtype=np.float32)
+    samples = [len(wavs[utterance]) for utterance in rows]
+    return Part(list(rows), embeddings, samples, refused)
 
 
-def _read(utterance, path):
-    """Waveform of an utterance, at least one hop long."""
-    try:
-        wav = read_waveform(path)
-    except AudioError as error:
-        raise AudioError(f"utterance {utterance!r}: {error}") from None
-    if len(wav) < HOP_SAMPLES:
-        raise TooShortError(
-            f"utterance {utterance!r}: {path} lasts "
-            f"{len(wav) / SAMPLE_RATE:.4f} s; the shortest that can be "
-            f"embedded is {HOP_SAMPLES / SAMPLE_RATE} s. Remove it from the "
-            "list."
-        )
-    return wav
-
-
-def _buckets(lengths, max_samples):
-    """Lists of utterances, longest first, each list within ``max_samples``."""
-    buckets = []
-    for utterance in sorted(lengths, key=lengths.get, reverse=True):
-        longest = lengths[buckets[-1][0]] if buckets else 0
-        if not buckets or (len(buckets[-1]) + 1) * longest > max_samples:
-            buckets.append([])
-        buckets[-1].append(utterance)
-    return buckets
-
-
-def _read_ahead(buckets, files, readers):
-    """Yield buckets as {utterance: waveform}, with some being read ahead."""
-    pending = deque()
-    for bucket in buckets:
-        pending.append(
-            {utt: readers.submit(_read, utt, files[utt]) for utt in bucket}
-        )
-        if len(pending) > _BUCKETS_AHEAD:
-            yield {utt: job.result() for utt, job in pending.popleft().items()}
-    for bucket in pending:
-        yield {utt: job.result() for utt, job in bucket.items()}
-
-
-def _batches(bucket, exact):
+def _batches(wavs, exact):
     """Batches of a bucket; only of one length where padding has a say."""
     if exact:
-        return [bucket]
+        return [wavs] if wavs else []
     by_length = {}
-    for utterance, wav in bucket.items():
+    for utterance, wav in wavs.items():
         by_length.setdefault(len(wav), {})[utterance] = wav
     return by_length.values()
 
 
-def _embed(batch, files, network, device, precision, exact):
+def _shortest(batch):
+    return min(batch, key=lambda utterance: len(batch[utterance]))
+
+
+def _embed(batch, job, exact):
     """Embeddings [batch, embedding_size] of {utterance: waveform}."""
-    compute_features, mean_var_norm, embedding_model = network
+    compute_features, mean_var_norm, embedding_model = job.network
     if exact:
         wavs, lengths = pad_waveforms(list(batch.values()))
     else:
@@ -239,10 +301,10 @@ def _embed(batch, files, network, device, precision, exact):
             torch.stack(list(batch.values())),
             torch.ones(len(batch)),
         )
-    wavs, lengths = wavs.to(device), lengths.to(device)
+    wavs, lengths = wavs.to(job.device), lengths.to(job.device)
     feats = batch_features(compute_features, wavs, lengths)
     feats = mean_var_norm(feats, lengths)
-    dtype = PRECISIONS[precision]
+    dtype = PRECISIONS[job.precision]
     try:
         with torch.autocast(
             wavs.device.type, dtype=dtype, enabled=dtype is not None
@@ -251,20 +313,11 @@ def _embed(batch, files, network, device, precision, exact):
     except RuntimeError as error:
         if not _TOO_SHORT.search(str(error)):
             raise
-        utterance = min(batch, key=lambda utterance: len(batch[utterance]))
+        utterance = _shortest(batch)
         raise TooShortError(
-            f"utterance {utterance!r}: {files[utterance]} lasts "
+            f"utterance {utterance!r}: {job.files[utterance]} lasts "
             f"{len(batch[utterance]) / SAMPLE_RATE:.4f} s, and its "
             f"{feats.shape[1]} frames are too few for the layers of "
             f"{type(embedding_model).__name__}. Remove it from the list."
         ) from None
-    embeddings = embeddings.flatten(1).float().cpu().numpy()
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(bad):
-        utterance = list(batch)[bad[0]]
-        raise AttnError(
-            f"utterance {utterance!r}: its embedding is not finite "
-            f"({files[utterance]}); are the weights finite, and is the "
-            f"precision ({precision}) wide enough?"
-        )
-    return embeddings
+    return embeddings.flatten(1).float().cpu().numpy()

@@ -1,6 +1,7 @@
 """Extraction: each file has the embedding that it has alone."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -169,6 +170,17 @@ def test_every_module_comes_back_in_its_mode(files):
     assert norm.training and model.training and model.dropout.training
     assert not model.linear.training
     assert model.linear.weight.requires_grad
+
+
+def test_threads_of_torch_come_back_for_threads_that_begin_later(files):
+    """Batches run on a core each; the network then has them all again."""
+    torch.set_num_threads(2)
+    try:
+        extract_embeddings(files, *serialized(Fbank), progress=False)
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_modes_come_back_after_an_error(files, tmp_path):
