@@ -144,14 +144,18 @@ def crop_embeddings(network, trials, files, rows, frames, device):
 def test_network(folder, options):
     """{(list, frames or "whole"): Result} of a model folder."""
     network = load_network(folder)
+    lists = {
+        name: trials_from_file(options.lists / f"{name}.txt") for name in LISTS
+    }
+    files = {}
+    for trials in lists.values():
+        files |= trial_files(trials, options.data)
+    found, ids = extract_embeddings(files, **network, device=options.device)
+    row_of = {utterance: row for row, utterance in enumerate(ids)}
     results = {}
-    for name in LISTS:
-        trials = trials_from_file(options.lists / f"{name}.txt")
-        files = trial_files(trials, options.data)
+    for name, trials in lists.items():
         everything = np.ones(len(trials), dtype=bool)
-        embeddings, _ = extract_embeddings(
-            files, **network, device=options.device
-        )
+        embeddings = found[[row_of[u] for u in trials.utterances]]
         results[name, "whole"] = Result(trials, everything, embeddings)
         if name not in LENGTH_LISTS:
             continue
