@@ -282,18 +282,22 @@ def length_tables(results):
         lines += [
             f"Crops from the middle, the {num_trials:,} trials of "
             f"`{name}.txt` whose sides both last "
-            f"{LENGTHS[-1] / 100:.1f} s; EER % and minDCF(0.01):",
+            f"{LENGTHS[-1] / 100:.1f} s:",
             "",
         ]
         rows = []
-        for run, found in results.items():
-            cells = []
-            for frames in LENGTHS:
-                eer, dcf, _ = found[name, frames].intervals.values()
-                cells.append(f"{100 * eer.value:.1f}, {dcf.value:.3f}")
-            rows.append([run, *cells])
+        for metric, (shown, _) in METRICS.items():
+            form, factor = (".1f", 100) if metric == "eer" else (".3f", 1)
+            for run, found in results.items():
+                cells = [
+                    spread(found[name, frames].intervals[metric], form, factor)
+                    for frames in LENGTHS
+                ]
+                unit = " %" if metric == "eer" else ""
+                rows.append([f"{shown}{unit}, {run}", *cells])
         lines += table(
-            ["network", *(f"{frames} frames" for frames in LENGTHS)], rows
+            ["metric, network", *(f"{frames} frames" for frames in LENGTHS)],
+            rows,
         )
     return lines
 
@@ -321,7 +325,11 @@ def improvement_table(results):
                 ]
             )
     head = [f"fall from {short} to {long} frames", LSTM, TIME, "ratio"]
-    return table([*head, "abstract"], rows)
+    return [
+        *table([*head, "abstract"], rows),
+        "The ratio of two falls is not given where the LSTM's is not above 0.",
+        "",
+    ]
 
 
 def main():

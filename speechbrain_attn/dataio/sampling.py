@@ -76,6 +76,7 @@ class SpeakerBatchSampler(Sampler):
     Raises
     ------
     AttnError
+        ``num_speakers`` or ``num_utterances`` is below 1 or no whole number,
         ``few`` is neither, no length is between ``min_frames`` and
         ``max_frames``, or there are too few speakers for a step.
 
@@ -102,6 +103,14 @@ class SpeakerBatchSampler(Sampler):
     ):
         if few not in ("crops", "leave_out"):
             raise AttnError(f"few={few!r}; want 'crops' or 'leave_out'.")
+        for name, number in (
+            ("num_speakers", num_speakers),
+            ("num_utterances", num_utterances),
+        ):
+            if number < 1 or number != int(number):
+                raise AttnError(
+                    f"{name}={number}; want a whole number, 1 or more."
+                )
         if not 1 <= min_frames <= max_frames:
             raise AttnError(
                 f"min_frames={min_frames}, max_frames={max_frames}; want 1 or "

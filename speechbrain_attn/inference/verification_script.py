@@ -18,7 +18,10 @@ from speechbrain_attn.hparams import load_hparams
 from speechbrain_attn.hub.folder import NETWORK_PARTS
 from speechbrain_attn.hub.pretrained import load_pretrained
 from speechbrain_attn.inference.extraction import batch_settings
-from speechbrain_attn.inference.fingerprint import files_sha256, network_sha256
+from speechbrain_attn.inference.fingerprint import (
+    file_states_sha256,
+    network_sha256,
+)
 from speechbrain_attn.inference.store_extraction import (
     extract_to_store,
     num_left_out,
@@ -74,10 +77,10 @@ def verify_lists(arguments, **defaults):
     development = None
     if options.development_file is not None:
         development = read_list(options.development_file, options)
-    compared = read_comparison(options, test)
+    output_folder = hparams["output_folder"]
+    compared = read_comparison(options, test, output_folder)
     files = _files(hparams["data_folder"], test, development, options.cohort)
     load_pretrained(hparams["pretrainer"])
-    output_folder = hparams["output_folder"]
     sb.create_experiment_directory(
         experiment_directory=output_folder,
         hyperparams_to_save=hparams_file,
@@ -199,7 +202,7 @@ class Embedder:
 
     def __call__(self, files, on_error="stop"):
         """The EmbeddingStore of {utterance: path}."""
-        described = json.dumps([*self._made_by, files_sha256(files)])
+        described = json.dumps([*self._made_by, file_states_sha256(files)])
         name = hashlib.sha256(described.encode()).hexdigest()[:16]
         store = extract_to_store(
             os.path.join(self.folder, name),

@@ -61,6 +61,8 @@ def test_options_that_cannot_be_met_are_refused_with_a_sentence(
     bad = [  # key, value, what the message must say
         ("split_ratio", "[90,10]", r"split_ratio=\[90, 10\]: dev rows .*"
             r"has no error_stats; set --split_ratio=\[100,0\]"),
+        ("num_speakers", 0, r"num_speakers=0; want a whole number, 1 or more"),
+        ("num_utterances", 2.5, r"num_utterances=2\.5; want a whole number"),
         ("num_speakers", 7, r"num_speakers=7 .*but there are 6 speakers"),
         ("few_utterances", "drop", r"few='drop'; want 'crops' or 'leave_out'"),
         ("min_frames", 70, r"min_frames=70, max_frames=60; want"),

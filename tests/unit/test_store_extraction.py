@@ -18,7 +18,10 @@ from torch import nn
 from speechbrain_attn.errors import AttnError, AudioError
 from speechbrain_attn.inference import store_extraction
 from speechbrain_attn.inference.extraction import extract_embeddings
-from speechbrain_attn.inference.fingerprint import network_sha256
+from speechbrain_attn.inference.fingerprint import (
+    file_states_sha256,
+    network_sha256,
+)
 from speechbrain_attn.inference.journal import Journal, embeddings_at, entries
 from speechbrain_attn.inference.store_extraction import (
     extract_to_store,
@@ -400,3 +403,14 @@ def test_the_hash_of_a_network_knows_what_it_computes():
     norm.eps = 0.1
     assert len({first, second, network_sha256([norm])}) == 3
     assert network_sha256([len]) != network_sha256([max])
+
+
+def test_a_file_replaced_under_its_name_is_another_file(tmp_path):
+    path = tmp_path / "a.wav"
+    files, hashes = {"a": path}, []
+    hashes.append(file_states_sha256(files))  # not there
+    for samples in ("one", "three"):
+        path.write_text(samples)
+        hashes.append(file_states_sha256(files))
+    assert len(set(hashes)) == 3
+    assert file_states_sha256(files) == hashes[-1]
