@@ -140,7 +140,9 @@ def append_model_means(embeddings, enrolment, utterances):
     """Embeddings of utterances, then those of models.
 
     A model is the mean of its utterances' embeddings, each scaled to length
-    one first, so that a loud embedding counts no more than another.
+    one first, so that a loud embedding counts no more than another, times the
+    mean of their lengths: what does not scale, such as PLDA, then gets models
+    and utterances alike. A model of one utterance has its embedding.
 
     Arguments
     ---------
@@ -174,6 +176,8 @@ def append_model_means(embeddings, enrolment, utterances):
     parts /= norms[:, None]
     counts = np.diff(enrolment.bounds)[:, None]
     means = np.add.reduceat(parts, enrolment.bounds[:-1], axis=0) / counts
+    lengths = np.add.reduceat(norms, enrolment.bounds[:-1])[:, None] / counts
+    means *= lengths
     return np.concatenate(
         [embeddings, means], dtype=np.float32, casting="same_kind"
     )

@@ -161,7 +161,8 @@ class Trials:
         numpy.ndarray
             [rows, embedding_size]: the input itself without an enrolment map;
             else a float32 array with a row for each model after it, the mean
-            of its utterances' embeddings scaled to length one.
+            of its utterances' embeddings scaled to length one, times the mean
+            of their lengths.
 
         Raises
         ------

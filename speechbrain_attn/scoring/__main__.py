@@ -84,7 +84,7 @@ def main(arguments=None):
     results = run_scoring(
         options,
         Lists(test, stores, development, stores, cohort),
-        read_comparison(options, test),
+        read_comparison(options, test, given.output),
         given.output,
         made_by=", ".join(store.folder.name for store in stores),
     )

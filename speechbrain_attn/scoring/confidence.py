@@ -271,7 +271,10 @@ class SpeakerTrials:
             log_ratio = np.log((a + half) / (b + half))
             ratio = np.exp(_interval(log_ratio, level, margin))
             if b[0] > 0:
-                ratio[0] = a[0] / b[0]
+                # The half units moved the interval, perhaps off this value.
+                value = a[0] / b[0]
+                low, high = min(ratio[1], value), max(ratio[2], value)
+                ratio = np.array([value, low, high])
             compared[metric] = Comparison(
                 difference=_interval(a - b, level, margin),
                 ratio=Interval(*ratio.tolist()),

@@ -1,15 +1,19 @@
 """Embeddings out of stores, for the rows of trial lists and for a cohort."""
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
 
+from speechbrain_attn.dataio.tree import strip_extension
 from speechbrain_attn.dataio.trial_speakers import speaker_names
 from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.scoring.normalisation import shared_speakers
-from speechbrain_attn.scoring.rows import same_size
+from speechbrain_attn.scoring.rows import blocks, same_size
 from speechbrain_attn.scoring.systems import TrialEmbeddings
+
+logger = logging.getLogger(__name__)
 
 
 class ListedTrials(NamedTuple):
@@ -74,14 +78,25 @@ def trial_embeddings(listed, stores):
     Raises
     ------
     AttnError
-        An utterance is in none of the stores, or their sizes differ.
+        An utterance is in none of the stores or there twice, its embedding
+        is zero or not finite, or the sizes of the stores differ.
     """
     trials = listed.trials
+    _refuse_twice(stores)
     folders = " and ".join(str(store.folder) for store in stores)
     ids = [name for store in stores for name in store.ids]
     rows = trials.rows_among(ids, folders)
     embeddings, durations = _gather(stores, rows)
-    norms = np.linalg.norm(embeddings.astype(np.float64), axis=1)
+    norms = _norms(embeddings)
+    bad = _without_direction(norms)
+    if len(bad):
+        name = trials.utterances[bad[0]]
+        ends = np.cumsum([len(store) for store in stores])
+        store = stores[np.searchsorted(ends, rows[bad[0]], side="right")]
+        raise AttnError(
+            f"{trials.place_of(name)}: the embedding of utterance {name!r} in "
+            f"{store.folder} has norm {norms[bad[0]]}, {_NO_DIRECTION}"
+        )
     if trials.enrolment:
         members, bounds = trials.enrolment.members, trials.enrolment.bounds
         # A model is as loud as its utterances are, and as long as them all.
@@ -100,6 +115,41 @@ def trial_embeddings(listed, stores):
         norms,
         None if np.isnan(durations).any() else durations,
     )
+
+
+_NO_DIRECTION = (
+    "so it has no direction to compare; was the utterance empty, or the "
+    "network not trained? Mend that and extract again."
+)
+
+
+def _refuse_twice(stores):
+    """Refuse an utterance that two rows of the stores could be."""
+    held = {}
+    for store in stores:
+        for name in map(strip_extension, store.ids):
+            if name in held:
+                raise AttnError(
+                    f"utterance {name!r}: is in {held[name]} and again in "
+                    f"{store.folder} (names count without their extension). "
+                    "Give stores that hold each utterance once."
+                )
+            held[name] = store.folder
+
+
+def _norms(embeddings):
+    """Lengths of the rows, [rows] float64, however many a store has."""
+    norms = np.empty(len(embeddings))
+    for part in blocks(len(norms)):
+        # float64: squares of float32 overflow above 1e19.
+        rows = embeddings[part].astype(np.float64)
+        norms[part] = np.linalg.norm(rows, axis=1)
+    return norms
+
+
+def _without_direction(norms):
+    """Rows whose embedding is zero or not finite, by their lengths."""
+    return np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
 
 
 def _gather(stores, rows):
@@ -135,9 +185,25 @@ def cohort_of(store, name, utt2spk=None):
     Raises
     ------
     AttnError
-        As ``speaker_names``.
+        As ``speaker_names``; an embedding is zero or not finite, or there
+        are fewer than two speakers.
     """
-    speakers = np.array(speaker_names(store.ids, utt2spk))
+    names = [strip_extension(name) for name in store.ids]
+    speakers = np.array(speaker_names(names, utt2spk))
+    num_speakers = len(set(speakers.tolist()))
+    if num_speakers < 2:
+        raise AttnError(
+            f"cohort {store.folder}: want at least 2 speakers, got "
+            f"{num_speakers} in {len(store):,} utterances. Take a larger "
+            "cohort, or give utt2spk if their names do not tell the speakers."
+        )
+    norms = _norms(store.embeddings)
+    bad = _without_direction(norms)
+    if len(bad):
+        raise AttnError(
+            f"cohort {store.folder}: the embedding of utterance "
+            f"{store.ids[bad[0]]!r} has norm {norms[bad[0]]}, {_NO_DIRECTION}"
+        )
     return Cohort(name, store.embeddings, speakers)
 
 
@@ -169,7 +235,23 @@ def check_speakers(test, development, cohort):
             f"{len(both):,} speakers of the test list, such as {both[0]}, are "
             "in the development list: calibration and fusion know them."
         )
+    if cohort is not None and development is not None:
+        notes += _cohort_in_development(cohort, development)
     return notes
+
+
+def _cohort_in_development(cohort, development):
+    """Sentences, logged too, on speakers of the cohort in that list."""
+    shared = sorted(set(cohort.speakers.tolist()) & development.names)
+    if not shared:
+        return []
+    note = (
+        f"{len(shared):,} speakers of the development list, such as "
+        f"{shared[0]}, are in the cohort: calibration and fusion learn from "
+        "scores that are not those of unknown speakers."
+    )
+    logger.warning("%s", note)
+    return [note]
 
 
 def same_trials(trials, others, path):

@@ -6,6 +6,7 @@ from speechbrain_attn.errors import AttnError
 from speechbrain_attn.scoring.systems import TITLES
 
 TRAIN = "train"  # instead of the path of a back end
+_LEAST = {"replicates": 2, "cohort_top": 2, "lda_size": 1}
 _NEEDS_COHORT = ("centred", "z-norm", "t-norm", "s-norm", "as-norm")
 
 
@@ -51,7 +52,8 @@ class ScoringOptions:
     Raises
     ------
     AttnError
-        A value is of another kind, or asks for what another option must give.
+        A value is of another kind or too small, or asks for what another
+        option must give.
 
     Example
     -------
@@ -74,6 +76,10 @@ class ScoringOptions:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             _check_kind(field.name, getattr(self, field.name), field.type)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise AttnError(f"{name}: want at least {least}, got {value}.")
         if self.scoring not in TITLES:
             raise AttnError(
                 f"scoring: want one of {', '.join(TITLES)}, got "

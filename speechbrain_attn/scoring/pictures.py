@@ -21,12 +21,11 @@ def can_draw():
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def write_pictures(folder, systems, scoring, data, replicates=1000):
-    """Draw the pictures that the data allow, as PNG and SVG.
+def draw_pictures(systems, scoring, data, replicates=1000):
+    """Draw the pictures that the data allow.
 
     Arguments
     ---------
-    folder : Path
     systems : dict
         Name to System.
     scoring : str
@@ -40,7 +39,7 @@ def write_pictures(folder, systems, scoring, data, replicates=1000):
     Returns
     -------
     dict
-        Title to file name of the SVG.
+        One of ``NAMES`` to matplotlib.figure.Figure.
     """
     from speechbrain_attn.scoring import plots
 
@@ -79,9 +78,23 @@ def write_pictures(folder, systems, scoring, data, replicates=1000):
     bins = _duration_bins(own.scores, data, replicates)
     if bins:
         figures["duration"] = plots.duration_figure({title: bins})
+    return figures
+
+
+def write_pictures(folder, figures):
+    """Write what ``draw_pictures`` returned as PNG and SVG.
+
+    Arguments
+    ---------
+    folder : Path
+    figures : dict
+    """
+    if not figures:  # as without matplotlib
+        return
+    from speechbrain_attn.scoring import plots
+
     for name, figure in figures.items():
         plots.save_figure(figure, folder / name)
-    return {name: f"{name}.svg" for name in figures}
 
 
 def _duration_bins(scores, data, replicates):

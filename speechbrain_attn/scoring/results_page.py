@@ -58,18 +58,13 @@ def shown(interval, metric, signed=False):
 
 
 def printed(results):
-    """Lines for the terminal: the list, a line a scoring, and the scale.
+    """Lines for the terminal: list, a line a scoring, the scale and notes.
 
     Returns
     -------
     list of str
     """
-    counts = results["trials"]
-    lines = [
-        f"{os.path.basename(results['trial_list'])}: "
-        f"{results['num_trials']:,} trials, {counts['targets']:,} of them "
-        f"targets, {results['num_speakers']:,} speakers"
-    ]
+    lines = [results["summary"]]
     for name, figures in results["systems"].items():
         # Without a calibration scores are no ratios, and have no Cllr.
         metrics = (*_PRINTED, "cllr" if "cllr" in figures else "min_cllr")
@@ -85,7 +80,8 @@ def printed(results):
             f"EER less that of {results['compared_with']}: "
             f"{shown(other['difference'], 'eer', signed=True)} %"
         )
-    return [*lines, f"{_interval_sentence(results)} {_raw_scale(results)}"]
+    lines.append(f"{_interval_sentence(results)} {_raw_scale(results)}")
+    return [*lines, *(f"note: {note}" for note in results["notes"])]
 
 
 def _interval_sentence(results):

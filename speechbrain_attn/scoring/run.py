@@ -28,6 +28,7 @@ from speechbrain_attn.scoring.pictures import (
     MISSING,
     NAMES,
     can_draw,
+    draw_pictures,
     write_pictures,
 )
 from speechbrain_attn.scoring.plda import PLDABackend
@@ -68,7 +69,7 @@ class Lists(NamedTuple):
     cohort: Cohort | None = None
 
 
-def read_comparison(options, listed):
+def read_comparison(options, listed, folder):
     """Scores of the other system, [trials], or None without one.
 
     Arguments
@@ -76,15 +77,23 @@ def read_comparison(options, listed):
     options : ScoringOptions
     listed : ListedTrials
         The test list.
+    folder : str or Path
+        Where the results will be written.
 
     Raises
     ------
     AttnError
-        There are no such scores, or they are of other trials.
+        There are no such scores, they are of other trials, or the run would
+        write over them.
     """
     path = options.compare
     if path is None:
         return None
+    if Path(path).resolve() == (Path(folder) / "scores.txt").resolve():
+        raise AttnError(
+            f"compare: {path} is where this run writes its own scores; choose "
+            "another output folder, or copy the file elsewhere."
+        )
     if (Path(path) / STORE_FILE).exists():
         other = trial_embeddings(listed, [EmbeddingStore.open(path)])
         return cosine_scores(other.embeddings, other.enrol, other.test)
@@ -103,7 +112,8 @@ def run_scoring(options, lists, compared, folder, made_by):
     compared : numpy.ndarray or None
         What ``read_comparison`` returned.
     folder : str or Path
-        Made if need be; earlier results there are replaced.
+        Made if need be; earlier results there are replaced once all else is
+        done, so that a refused run leaves it as it was.
     made_by : str
         What made the embeddings, for people.
 
@@ -118,16 +128,18 @@ def run_scoring(options, lists, compared, folder, made_by):
     AttnError
         As the scorings, or a file cannot be written.
     """
-    folder = Path(folder)
-    _clear(folder)
     data = trial_embeddings(lists.test, lists.stores)
     notes = check_speakers(lists.test, lists.development, lists.cohort)
-    backend, conditions = _backend(options, lists.cohort, folder)
+    backend, conditions, problems = _backend(options, lists.cohort)
+    notes += problems
     scores = score_trials(data, backend, options.scoring)
     systems = {name: System(made) for name, made in scores.of.items()}
+    saved = {}  # name of a file to what saves itself there
+    if options.plda == TRAIN:
+        saved["plda.safetensors"] = backend.plda
     if lists.development is not None:
-        systems, said, problems = _developed(
-            options, lists, data, scores, backend, folder
+        systems, saved["fusion.json"], said, problems = _developed(
+            options, lists, data, scores, backend
         )
         conditions.update(said)
         notes += problems
@@ -137,10 +149,10 @@ def run_scoring(options, lists, compared, folder, made_by):
         options.replicates,
         None if compared is None else (options.scoring, compared),
     )
-    pictures = {}
+    figures = {}
     if can_draw():
-        pictures = write_pictures(
-            folder, systems, options.scoring, data, options.replicates
+        figures = draw_pictures(
+            systems, options.scoring, data, options.replicates
         )
     else:
         notes.append(MISSING)
@@ -154,14 +166,24 @@ def run_scoring(options, lists, compared, folder, made_by):
             **conditions,
         },
         "notes": notes,
-        "pictures": pictures,
+        "pictures": {name: f"{name}.svg" for name in figures},
     }
     own = systems[options.scoring]
     if own.calibration is not None:
         results["calibration"] = dataclasses.asdict(own.calibration)
         notes += own.calibration.notes
-        own.calibration.save(folder / "calibration.json")
-    _write(folder, lists.test.trials, own.scores, results)
+        saved["calibration.json"] = own.calibration
+    folder = Path(folder)
+    texts = {
+        folder / "results.json": [json.dumps(results, indent=2) + "\n"],
+        folder / "results.md": [render_results(results)],
+    }
+    _clear(folder)
+    for name, one in saved.items():
+        one.save(folder / name)
+    write_pictures(folder, figures)
+    write_scores(folder / "scores.txt", lists.test.trials, own.scores)
+    write_together(texts)
     return results
 
 
@@ -184,18 +206,6 @@ def _described(options, lists):
     return described
 
 
-def _write(folder, trials, scores, results):
-    """Write scores and results, the latter both or none."""
-    write_scores(folder / "scores.txt", trials, scores)
-    text = json.dumps(results, indent=2) + "\n"
-    write_together(
-        {
-            folder / "results.json": [text],
-            folder / "results.md": [render_results(results)],
-        }
-    )
-
-
 def _clear(folder):
     """Remove earlier results, none of which may pass for new ones."""
     try:
@@ -215,9 +225,9 @@ def _summary(trials):
     return dataclasses.replace(trials, path=name).summary()
 
 
-def _backend(options, cohort, folder):
-    """The Backend, and what is said of it."""
-    said, vectors = {}, None
+def _backend(options, cohort):
+    """The Backend, what is said of it, and notes."""
+    said, notes, vectors = {}, [], None
     if cohort is not None:
         vectors, of = cohort.embeddings, "utterances"
         if not options.cohort_utterances:
@@ -231,19 +241,24 @@ def _backend(options, cohort, folder):
             "size": len(vectors),
             "top": options.cohort_top,
         }
+        if len(vectors) <= options.cohort_top:
+            notes.append(
+                f"No adaptive s-norm: it wants more {of} in the cohort than "
+                f"cohort_top ({options.cohort_top:,}), and there are "
+                f"{len(vectors):,}."
+            )
     plda = None
     if options.plda is not None:
-        plda, said["plda"] = _plda(options, cohort, folder)
-    return Backend(vectors, options.cohort_top, plda), said
+        plda, said["plda"] = _plda(options, cohort)
+    return Backend(vectors, options.cohort_top, plda), said, notes
 
 
-def _plda(options, cohort, folder):
-    """The PLDA back end, trained and saved or loaded; what is said of it."""
+def _plda(options, cohort):
+    """The PLDA back end, trained or loaded; what is said of it."""
     if options.plda == TRAIN:
         plda = PLDABackend.train(
             cohort.embeddings, cohort.speakers, options.lda_size
         )
-        plda.save(folder / "plda.safetensors")
         training = {
             "cohort": cohort.name,
             "utterances": len(cohort.embeddings),
@@ -259,14 +274,13 @@ def _plda(options, cohort, folder):
     }
 
 
-def _developed(options, lists, data, scores, backend, folder):
-    """Systems fused and calibrated on the development list; what is said."""
+def _developed(options, lists, data, scores, backend):
+    """Systems calibrated on the development list, the Fusion; what is said."""
     listed = lists.development
     development = trial_embeddings(listed, lists.development_stores)
     made = score_trials(development, backend, options.scoring)
     name = os.path.basename(listed.trials.path)
     fusion = fuse(data, scores, development, made, name)
-    fusion.save(folder / "fusion.json")
     systems, notes = calibrated(
         scores.of, made.of, development, name, options.scoring
     )
@@ -274,4 +288,4 @@ def _developed(options, lists, data, scores, backend, folder):
         "development": {"list": name, "summary": _summary(listed.trials)},
         "fusion": {"weights": fusion.weights},
     }
-    return systems, said, notes
+    return systems, fusion, said, notes

@@ -16,6 +16,7 @@ from speechbrain_attn.scoring.normalisation import (
     z_norm,
 )
 from speechbrain_attn.scoring.plda import PLDABackend
+from speechbrain_attn.scoring.rows import unit_rows
 
 TITLES = {
     "cosine": "cosine",
@@ -158,7 +159,11 @@ def score_trials(data, backend, scoring="cosine"):
     cosines = cosine_scores(data.embeddings, *sides)
     quality, made = data.quality(), {"cosine": cosines}
     if backend.cohort is not None:
-        centred = subtract_mean(data.embeddings, backend.cohort)
+        # Unit length: a cohort of speaker means has another scale than the
+        # embeddings, and its mean would move them by next to nothing.
+        centred = subtract_mean(
+            unit_rows(data.embeddings), unit_rows(backend.cohort, "cohort")
+        )
         made["centred"] = cosine_scores(centred, *sides)
         whole = cohort_statistics(data.embeddings, backend.cohort)
         if scoring == "z-norm":

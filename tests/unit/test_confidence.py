@@ -145,6 +145,21 @@ def test_ratios_to_a_perfect_system_are_finite():
     assert 1 < ratio.low < ratio.value < ratio.high < np.inf
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_ratio_lies_within_its_interval(swap):
+    """A perfect system and one at 50 %: half a trial is much beside 0."""
+    labels = np.tile([True, False], 40)
+    enrol = np.repeat(np.arange(8), 10)
+    test = np.where(labels, enrol, (enrol + 1) % 8)
+    pair = [labels.astype(float), np.tile([0.0, 0.0, 1.0, 1.0], 20)]
+    if swap:
+        pair.reverse()
+    compared = paired_bootstrap(*pair, labels, enrol, test, ["eer"], 50)["eer"]
+    value, low, high = compared.ratio
+    assert abs(compared.difference.value) == 0.5
+    assert low <= value <= high and (swap or value == 0)
+
+
 def test_names_lists_and_tensors_give_the_same():
     scores, labels, enrol, test = random_list(5)
     expected = bootstrap(scores, labels, enrol, test, replicates=20)

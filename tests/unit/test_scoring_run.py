@@ -123,7 +123,10 @@ def test_plain_cosine_is_that_of_the_parts(score, expected):
     found, scores = read_scores(score.folder / "out" / "scores.txt")
     np.testing.assert_allclose(scores, cosines, atol=1e-6)
     np.testing.assert_array_equal(found.labels, trials.labels)
-    assert f"test.txt: {len(trials):,} trials" in printed
+    assert printed.startswith(
+        f"test.txt (VoxCeleb format): {len(trials):,} trials, "
+    )
+    assert "Duplicated trials: 0; of an utterance with itself: 0; " in printed
     eer = want["eer"]
     assert f"EER {100 * eer.value:.2f} [{100 * eer.low:.2f}, " in printed
     assert "minCllr" in printed and ", Cllr" not in printed
@@ -243,7 +246,7 @@ def test_a_comparison_is_paired(score, data, expected):
     assert found["difference"]["high"] < 0
     assert f"{100 * want.difference.value:+.2f} [" in printed
     scores = score.folder / "out" / "scores.txt"
-    results, _ = score(f"--compare={scores}")
+    results, _ = score(f"--compare={scores}", output="again")
     for metric in results["comparison"].values():
         assert set(metric["difference"].values()) == {0}
 
@@ -278,7 +281,7 @@ def test_speakers_who_should_not_be_there_are_said(score, data):
             for name in EmbeddingStore.open(data / store).ids
         )
     )
-    results, _ = score(
+    results, printed = score(
         f"--cohort={data / 'test'}",
         f"--development={data / 'test.txt'}",
         f"--utt2spk={score.folder / 'map'}",
@@ -286,6 +289,70 @@ def test_speakers_who_should_not_be_there_are_said(score, data):
     said = " ".join(results["notes"])
     assert "12 speakers of the test list, such as id10, are in the coh" in said
     assert "such as id10, are in the development list" in said
+    assert "12 speakers of the development list, such as id10, are in" in said
+    for note in results["notes"]:
+        assert f"note: {note}\n" in printed
+
+
+def test_speakers_of_the_cohort_in_development_alone_are_logged(
+    score, data, caplog
+):
+    results, printed = score(
+        f"--cohort={data / 'dev'}", f"--development={data / 'dev.txt'}"
+    )
+    (note,) = [x for x in results["notes"] if "are in the cohort" in x]
+    assert note.startswith("10 speakers of the development list, such as id30")
+    assert [x.getMessage() for x in caplog.records].count(note) == 1
+    results, _ = score(
+        f"--cohort={data / 'cohort'}", f"--development={data / 'dev.txt'}"
+    )
+    assert "are in the cohort" not in " ".join(results["notes"])
+
+
+def test_adaptive_s_norm_left_out_is_a_note(score, data):
+    cohort = f"--cohort={data / 'cohort'}"
+    results, printed = score(cohort, "--cohort-top=23")
+    said = (
+        "No adaptive s-norm: it wants more speaker means in the cohort than "
+        "cohort_top (23), and there are 23."
+    )
+    assert said in results["notes"] and f"note: {said}\n" in printed
+    results, _ = score(cohort, "--cohort-top=22")
+    assert "as-norm" in results["systems"]
+    assert "adaptive" not in " ".join(results["notes"])
+
+
+@pytest.mark.parametrize("step", ["score_trials", "measure", "render_results"])
+def test_a_refused_run_leaves_earlier_results(score, data, monkeypatch, step):
+    """Whichever step refuses; the last one writes over nothing either."""
+    more = [f"--cohort={data / 'cohort'}", "--plda=train"]
+    more += ["--lda-size=3", f"--development={data / 'dev.txt'}"]
+    score(*more)
+    files = list((score.folder / "out").iterdir())
+    before = {
+        file: (file.stat().st_mtime_ns, file.stat().st_ino) for file in files
+    }
+
+    def refuse(*_):
+        raise AttnError("refused")
+
+    monkeypatch.setattr(run, step, refuse)
+    with pytest.raises(SystemExit, match="^2$"):
+        score(*more, "--lda-size=2")
+    assert before == {
+        file: (file.stat().st_mtime_ns, file.stat().st_ino)
+        for file in (score.folder / "out").iterdir()
+    }
+
+
+def test_a_run_does_not_write_over_what_it_compares_with(score, capsys):
+    score()
+    scores = score.folder / "out" / "scores.txt"
+    before = scores.read_text()
+    with pytest.raises(SystemExit, match="^2$"):
+        score(f"--compare={score.folder / 'out' / '..' / 'out'}/scores.txt")
+    assert "is where this run writes its own scores" in capsys.readouterr().err
+    assert scores.read_text() == before
 
 
 def test_no_matplotlib_is_one_sentence(score, monkeypatch):
@@ -322,7 +389,8 @@ BAD = [  # id, more arguments, what the message must say
     ("top", ["--cohort={data}/cohort", "--scoring=as-norm"],
      "as-norm cannot be had, only cosine, centred, z-norm, t-norm, s-norm; "
      "adaptive s-norm wants a cohort larger than its cohort_top (300)"),
-    ("one", ["--cohort={data}/cohort", "--cohort-top=1"], "want the top 2 to"),
+    ("one", ["--cohort={data}/cohort", "--cohort-top=1"],
+     "cohort_top: want at least 2, got 1"),
     ("norm", ["--scoring=z-norm"], "cohort: must be given for scoring=z-norm"),
     ("train", ["--plda=train"], "cohort: must be given for plda=train"),
     ("plda", ["--plda={tmp}/none"], "PLDA back end {tmp}/none: cannot be r"),
@@ -365,6 +433,9 @@ def test_options_are_checked():
         ({"scoring": "best"}, "scoring: want one of cosine, "),
         ({"cohort": 3}, "cohort: want text, got 3"),
         ({"cohort_top": True}, "cohort_top: want a whole number, got True"),
+        ({"replicates": 1}, "replicates: want at least 2, got 1"),
+        ({"cohort_top": 1}, "cohort_top: want at least 2, got 1"),
+        ({"lda_size": 0}, "lda_size: want at least 1, got 0"),
         ({"cohort_utterances": "yes"}, "want True or False, got 'yes'"),
     ):
         with pytest.raises(AttnError, match=says):

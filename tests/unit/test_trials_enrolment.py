@@ -44,7 +44,7 @@ def test_a_model_may_be_named_like_an_utterance(read):
     np.testing.assert_array_equal(trials.test, [0, 0])
 
 
-def test_a_model_is_the_mean_of_unit_embeddings(read):
+def test_a_model_is_the_mean_of_unit_embeddings_as_long_as_they_are(read):
     trials = read()
     generator = np.random.default_rng(0)
     embeddings = generator.normal(1, 3, (6, 7)).astype(np.float32)
@@ -52,10 +52,19 @@ def test_a_model_is_the_mean_of_unit_embeddings(read):
     assert rows.shape == (8, 7) and rows.dtype == np.float32
     np.testing.assert_array_equal(rows[:6], embeddings)
     for row, members in ((6, [2, 3, 4]), (7, [1, 5])):
-        units = [e / np.linalg.norm(e) for e in embeddings[members]]
-        np.testing.assert_allclose(
-            rows[row], np.mean(units, axis=0), rtol=0, atol=1e-6
-        )
+        lengths = np.linalg.norm(embeddings[members], axis=1)
+        units = embeddings[members] / lengths[:, None]
+        want = units.mean(axis=0) * lengths.mean()
+        np.testing.assert_allclose(rows[row], want, rtol=0, atol=1e-5)
+
+
+def test_a_model_of_one_utterance_has_its_embedding(read):
+    trials = read("1 m u2\n0 n u1\n", "m u1\nn u2\n")
+    embeddings = 20 * np.random.default_rng(1).normal(size=(2, 7))
+    embeddings = embeddings.astype(np.float32)
+    members = trials.enrolment.members
+    rows = trials.with_models(embeddings)
+    np.testing.assert_array_equal(rows[2:], embeddings[members])
 
 
 def test_without_a_map_nothing_is_added(read):
