@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from speechbrain_attn.demo.results import rendered_files
+from speechbrain_attn.scoring.store import EmbeddingStore
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +45,7 @@ def commands(block):
 
 
 def test_every_block_is_of_a_kind_that_is_run():
-    assert [kind for kind, _ in BLOCKS].count("bash") == 2
+    assert [kind for kind, _ in BLOCKS].count("bash") == 3
     assert {kind for kind, _ in BLOCKS} == {"bash", "python", "yaml"}
 
 
@@ -56,6 +58,28 @@ def test_make_has_the_commands():
             check=True,
             capture_output=True,
         )
+
+
+def test_stored_embeddings_are_scored(tmp_path):
+    draw = np.random.default_rng(3)
+    names = [f"id{speaker}/s/{take}" for speaker in "abcd" for take in "12"]
+    store = tmp_path / "store"
+    EmbeddingStore.create(store, names, draw.standard_normal((8, 4)))
+    trials = tmp_path / "trials.txt"
+    pairs = [(one, other) for one in names[::2] for other in names[1::2]]
+    trials.write_text(
+        "".join(f"{int(a[:3] == b[:3])} {a} {b}\n" for a, b in pairs)
+    )
+    (command,) = commands(blocks("bash")[2])
+    text = substitute(command, **{"STORE": store, "list.txt": trials})
+    done = subprocess.run(
+        [sys.executable, *text.split()[1:]],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "16 trials" in done.stdout and "cosine: EER" in done.stdout
 
 
 def test_tables_and_pages_agree_with_their_data():
