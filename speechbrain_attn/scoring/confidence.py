@@ -123,8 +123,8 @@ def paired_bootstrap(
     -------
     dict
         Metric to Comparison: A minus B, and A over B. The systems differ at
-        this level where the interval of the difference leaves out 0. Where B
-        makes no error, half an error is added to both for the ratio.
+        this level where the interval of the difference leaves out 0. Where one
+        of them makes no error, half an error is added to both for the ratio.
 
     Raises
     ------
@@ -270,7 +270,7 @@ class SpeakerTrials:
             b, half = drawn_b[metric], self._unit(metric) / 2
             log_ratio = np.log((a + half) / (b + half))
             ratio = np.exp(_interval(log_ratio, level, margin))
-            if b[0] > 0:
+            if a[0] > 0 and b[0] > 0:
                 # The half units moved the interval, perhaps off this value.
                 value = a[0] / b[0]
                 low, high = min(ratio[1], value), max(ratio[2], value)

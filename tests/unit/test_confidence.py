@@ -157,7 +157,10 @@ def test_a_ratio_lies_within_its_interval(swap):
     compared = paired_bootstrap(*pair, labels, enrol, test, ["eer"], 50)["eer"]
     value, low, high = compared.ratio
     assert abs(compared.difference.value) == 0.5
-    assert low <= value <= high and (swap or value == 0)
+    half = 1 / 80  # of one of 40 targets
+    expected = half / (0.5 + half)
+    assert value == pytest.approx(1 / expected if swap else expected)
+    assert low <= value <= high
 
 
 def test_names_lists_and_tensors_give_the_same():
