@@ -13,10 +13,13 @@ VERSION = re.search(
 ).group(1)
 
 EXTRAS = {
+    "cli": ["typer>=0.15"],
     "demo": ["espeakng-loader>=0.2"],
+    "index": ["faiss-cpu>=1.9"],
     "m4a": ["av>=12"],
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"],
     "plots": ["matplotlib>=3.7"],
+    "shards": ["webdataset>=0.2.90"],
     "tensorboard": ["tensorboard>=2.14"],
 }
 EXTRAS["dev"] = sorted(
@@ -27,6 +30,7 @@ EXTRAS["dev"] = sorted(
         "pytest-xdist>=3.5",
         "ruff>=0.12",
         "scikit-learn>=1.4",
+        "sherpa-onnx>=1.12",
     ]
     + [need for needs in EXTRAS.values() for need in needs]
 )
@@ -60,4 +64,7 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": ["speechbrain-attn = speechbrain_attn.cli:main"]
+    },
 )

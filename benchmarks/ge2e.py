@@ -32,12 +32,14 @@ from speechbrain_attn.dataio.batching import HOP_SAMPLES
 from speechbrain_attn.dataio.headers import read_header
 from speechbrain_attn.dataio.listed import listed_speakers
 from speechbrain_attn.dataio.tree import find_utterances
-from speechbrain_attn.dataio.trials import trial_files, trials_from_file
+from speechbrain_attn.dataio.trials import trials_from_file
+from speechbrain_attn.dataio.utterance_files import trial_files
 from speechbrain_attn.hub.folder import load_network
 from speechbrain_attn.inference.extraction import extract_embeddings
 from speechbrain_attn.lobes.features import batch_features
 from speechbrain_attn.scoring.confidence import SpeakerTrials
 from speechbrain_attn.scoring.cosine import cosine_scores
+from speechbrain_attn.scoring.intervals import Drawn
 
 LISTS = {
     "veri_test": "all trials",
@@ -112,7 +114,7 @@ class Result:
         )
         self.drawn = self.trials.draw(cosine_scores(embeddings, enrol, test))
         # The area that is missing: what can be halved.
-        self.drawn["auc"] = 1 - self.drawn["auc"]
+        self.drawn["auc"] = Drawn(*(1 - part for part in self.drawn["auc"]))
         self.intervals = self.trials.intervals(self.drawn)
 
     def compared(self, other):

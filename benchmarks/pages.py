@@ -1,4 +1,4 @@
-"""Pages of docs/benchmarks: figures between markers, and what made them."""
+"""Pages of docs: figures between markers, and what made them."""
 
 import datetime
 import sys
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from speechbrain_attn.demo.report import describe_machine, versions
 
-FOLDER = Path(__file__).parents[1] / "docs" / "benchmarks"
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDER = DOCS / "benchmarks"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
 
 
@@ -21,8 +22,8 @@ def conditions(**more_versions):
     )
 
 
-def write_page(name, introduction, figures):
-    """Write ``docs/benchmarks/<name>.md``.
+def write_page(name, introduction, figures, folder=FOLDER.name):
+    """Write ``docs/<folder>/<name>.md``.
 
     Arguments
     ---------
@@ -32,7 +33,9 @@ def write_page(name, introduction, figures):
         Markdown above the figures.
     figures : list of str
         Lines of Markdown, a table and its ``conditions``.
+    folder : str
+        Of docs.
     """
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    (DOCS / folder).mkdir(parents=True, exist_ok=True)
     body = "\n".join([START, *figures, END])
-    (FOLDER / f"{name}.md").write_text(f"{introduction}\n{body}\n")
+    (DOCS / folder / f"{name}.md").write_text(f"{introduction}\n{body}\n")

@@ -19,11 +19,22 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from jobs.scoring import COHORT, SEED, SIZE, TOP
-from pages import conditions, write_page
+from jobs.scoring import COHORT, DRAWS, SEED, SIZE, SPEAKERS, TOP
+from pages import FOLDER, conditions, write_page
+
+from speechbrain_attn.scoring.plot_style import looks, style, subplots
+from speechbrain_attn.scoring.plots import save_figure
 
 JOB = Path(__file__).with_name("jobs") / "scoring.py"
 SIZES = (37_611, 580_000, 10_000_000)  # VoxCeleb1-O, about -E and -H, more
+GROWTH_SIZES = (37_611, 150_000, 580_000, 2_400_000, 10_000_000)
+GROWTH = {  # step of a run to the job that measures it
+    "cosine": "cosine",
+    "adaptive s-norm": "s_norm",
+    "EER + minDCF": "metrics",
+    "bootstrap": "bootstrap",
+}
+PICTURE = "scoring_growth"
 HARD = 550_894  # trials of VoxCeleb1-H
 FEW, MANY = 4_708, 137_924  # utterances of VoxCeleb1-O and of -H
 # What SpeechBrain's way is measured on.
@@ -96,7 +107,7 @@ def score_lines():
     return lines
 
 
-def metric_lines(growth):
+def metric_lines():
     """Table of EER and minDCF."""
     lines = [
         "| trials | SpeechBrain, EER | minDCF | peak | ours, EER | minDCF | "
@@ -105,7 +116,6 @@ def metric_lines(growth):
     ]
     for num_trials in sorted({*HOST_METRICS, *SIZES}):
         ours = measured("metrics", num_trials, 0)
-        growth[num_trials, "EER + minDCF"] = sum(ours["seconds"])
         cells = ["not run"] * 3
         if num_trials in HOST_METRICS:
             host = measured("host_metrics", num_trials, 0)
@@ -130,7 +140,7 @@ def agree(theirs, ours):
             sys.exit(f"SpeechBrain gives {one}, and we give {other}")
 
 
-def load_lines(growth, parent):
+def load_lines(parent):
     """Table of reading trial lists."""
     lines = [
         "| trials | file | seconds | trials/s | peak |",
@@ -143,7 +153,6 @@ def load_lines(growth, parent):
             write_list(file, num_trials)
             found = measured("load", num_trials, file.name)
             size = os.path.getsize(file.name) / 1e6
-        growth[num_trials, "reading the list"] = found["seconds"]
         lines.append(
             f"| {num_trials:,} | {size:,.0f} MB | {found['seconds']:.1f} | "
             f"{num_trials / found['seconds']:,.0f} | "
@@ -170,26 +179,62 @@ def write_list(file, num_trials, block=200_000):
     file.flush()
 
 
+def measure_growth():
+    """Name of a step to its seconds, one for each of ``GROWTH_SIZES``."""
+    return {
+        name: [
+            np.sum(measured(job, num_trials, FEW)["seconds"])
+            for num_trials in GROWTH_SIZES
+        ]
+        for name, job in GROWTH.items()
+    }
+
+
 def growth_lines(growth):
-    """Table of time over N log N."""
-    for num_trials in SIZES:
-        found = measured("cosine", num_trials, FEW)
-        growth[num_trials, "cosine"] = found["seconds"]
-    columns = ("cosine", "EER + minDCF", "reading the list")
+    """Table of time over N log N, and the picture of it."""
     lines = [
-        "Nanoseconds over N log2 N for N trials: where the figure does not "
-        "rise from line to line, the cost grows no faster than N log N.",
+        f"![Seconds over trials]({PICTURE}.svg)",
         "",
-        "| trials | " + " | ".join(f"{name}, ns" for name in columns) + " |",
-        "|" + " ---: |" * 4,
+        "Nanoseconds over N log2 N for N trials: where the figure does not "
+        "rise from line to line, the cost grows no faster than N log N. "
+        f"Scores are of trials among {FEW:,} utterances, whose cohort scores "
+        "are all there is to s-norm of few trials; the bootstrap is of EER, "
+        f"minDCF and AUC, {DRAWS} draws of {SPEAKERS:,} speakers.",
+        "",
+        "| trials | " + " | ".join(f"{name}, ns" for name in GROWTH) + " |",
+        "|" + " ---: |" * (1 + len(GROWTH)),
     ]
-    for num_trials in SIZES:
+    for row, num_trials in enumerate(GROWTH_SIZES):
         scale = num_trials * math.log2(num_trials)
-        cells = (
-            f"{1e9 * growth[num_trials, name] / scale:.2f}" for name in columns
-        )
+        cells = (f"{1e9 * growth[name][row] / scale:,.2f}" for name in GROWTH)
         lines.append(f"| {num_trials:,} | {' | '.join(cells)} |")
     return lines
+
+
+def growth_figure(growth):
+    """Seconds over trials, each beside a line that grows as N log N."""
+    sizes = np.array(GROWTH_SIZES)
+    steps = sizes * np.log2(sizes)
+    with style():
+        figure, axes = subplots()
+        for look, (name, seconds) in looks(growth):
+            axes.loglog(sizes, seconds, label=name, **look)
+            # Through the longest list, where fixed costs no longer count.
+            axes.loglog(
+                sizes,
+                seconds[-1] * steps / steps[-1],
+                color=look["color"],
+                linestyle=":",
+                linewidth=1,
+                alpha=0.7,
+            )
+        axes.plot([], ":", color="black", linewidth=1, label="as N log N")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("trials")
+        axes.set_ylabel("seconds")
+        figure.legend(loc="outside upper center", ncols=3)
+    return figure
 
 
 def duration(seconds):
@@ -208,14 +253,15 @@ def main():
     parser.add_argument("--write", action="store_true", help="write the page")
     parser.add_argument("--folder", help="where trial lists are made")
     options = parser.parse_args()
-    growth = {}
     lines = ["## Scores", "", *score_lines()]
-    lines += ["", "## EER and minDCF", "", *metric_lines(growth)]
-    lines += ["", "## Trial lists", "", *load_lines(growth, options.folder)]
+    lines += ["", "## EER and minDCF", "", *metric_lines()]
+    lines += ["", "## Trial lists", "", *load_lines(options.folder)]
+    growth = measure_growth()
     lines += ["", "## Growth", "", *growth_lines(growth)]
     lines += ["", f"Seed {SEED}. {conditions()}"]
     print("\n".join(lines))
     if options.write:
+        save_figure(growth_figure(growth), FOLDER / PICTURE)
         write_page("scoring", INTRODUCTION, lines)
 
 

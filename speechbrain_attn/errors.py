@@ -32,7 +32,15 @@ def exit_on_error(main):
         try:
             return main(*args, **kwargs)
         except AttnError as error:
-            print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+            print(f"{_program()}: {error}", file=sys.stderr)
             sys.exit(2)
 
     return run
+
+
+def _program():
+    """What the user started: a script, or a module by ``python -m``."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is not None and spec.name.startswith("speechbrain_attn."):
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    return os.path.basename(sys.argv[0])

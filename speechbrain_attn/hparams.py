@@ -28,8 +28,8 @@ def load_hparams(path, overrides=""):
     Raises
     ------
     AttnError
-        The file is missing or is no YAML, an override names no key of it, or
-        a value must be given.
+        The file is missing or is no YAML, an override names no key of it or
+        has no value, or a value must be given.
 
     Example
     -------
@@ -42,6 +42,13 @@ def load_hparams(path, overrides=""):
     """
     if not os.path.isfile(path):
         raise AttnError(f"{path}: no such YAML file.")
+    # To the host "--key" alone is null, which would switch an option off.
+    bare = re.search(r"^(\w+): *$", str(overrides), re.MULTILINE)
+    if bare:
+        raise AttnError(
+            f"--{bare[1]} has no value; write --{bare[1]}=True to switch an "
+            f"option on, or --{bare[1]}=null to leave it out."
+        )
     try:
         with open(path, encoding="utf-8") as file:
             return load_hyperpyyaml(file, overrides)

@@ -16,7 +16,12 @@ Options, on the command line or as keys of the YAML (more of each in
                             folder or a store): adds mean subtraction, s-norm
                             and adaptive s-norm; --cohort_top, and
                             --cohort_utterances=True against single utterances
---development_file=dev.txt  list of other speakers: adds calibration and fusion
+--development_file=dev.txt  list of other speakers: adds calibration and fusion;
+                            --duration_term=True calibrates with durations too
+--calibration=calibration.json
+                            of an earlier run, in place of a development list;
+                            refused for another scoring or another model
+--p_target=0.01             prior at which trials are decided on
 --scoring=as-norm           whose scores go into scores.txt; else the cosine
 --plda=plda.safetensors     adds a back end of speaker_verification_plda.py
 --compare=scores.txt        another system's scores of the list, or its store
@@ -25,9 +30,10 @@ Options, on the command line or as keys of the YAML (more of each in
 
 Written into ``output_folder``: ``scores.txt`` (a line ``enrolment test label
 score`` for each trial), ``results.md`` and ``results.json`` with confidence
-intervals, pictures, ``calibration.json`` and ``fusion.json`` where there is a
-development list, and ``log.txt``. Each utterance is embedded once; after a
-kill, and for other options, the same embeddings are used again.
+intervals, pictures and ``log.txt``; with a calibration ``calibration.json`` and
+``decisions.csv`` (log-likelihood ratio, posterior and decision of each trial),
+with a development list ``fusion.json``. Each utterance is embedded once; after
+a kill, and for other options, the same embeddings are used again.
 """
 
 import sys

@@ -8,6 +8,7 @@ import soxr
 import torch
 
 from speechbrain_attn.dataio.headers import SAMPLE_RATE
+from speechbrain_attn.dataio.shards import open_audio, stored_in
 from speechbrain_attn.errors import AudioError
 
 DECODED_BY_AV = (".m4a", ".mp4", ".aac")
@@ -22,7 +23,8 @@ def read_waveform(path, start=0, stop=None, sample_rate=SAMPLE_RATE):
     Arguments
     ---------
     path : str or Path
-        wav, flac, ogg, opus or mp3 file; m4a with the extra ``av`` installed.
+        wav, flac, ogg, opus or mp3 file, or a member of a shard; m4a with the
+        extra ``m4a`` installed.
     start, stop : int
         First sample and the one after the last, counted at ``sample_rate``;
         ``stop=None`` reads to the end.
@@ -44,7 +46,7 @@ def read_waveform(path, start=0, stop=None, sample_rate=SAMPLE_RATE):
     torch.Size([4000])
     """
     path = str(path)
-    if not os.path.isfile(path):
+    if not os.path.isfile(stored_in(path)):
         raise AudioError(f"{path}: no such audio file.")
     if path.lower().endswith(DECODED_BY_AV):
         samples, rate = _read_with_av(path)
@@ -78,7 +80,7 @@ def _at(index, file_rate, sample_rate):
 
 def _read_with_soundfile(path, start, stop, sample_rate):
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_audio(path) as source, soundfile.SoundFile(source) as file:
             rate = file.samplerate
             file.seek(min(_at(start, rate, sample_rate), file.frames))
             count = -1
@@ -116,7 +118,7 @@ def av_blocks(path):
             "corpus to wav or flac."
         ) from None
     try:
-        with av.open(path) as container:
+        with open_audio(path) as source, av.open(source) as container:
             stream = container.streams.audio[0]
             planar = av.AudioResampler(format="fltp")
             yield np.zeros((0, 1), dtype=np.float32), stream.rate

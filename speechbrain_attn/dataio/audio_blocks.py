@@ -9,6 +9,7 @@ import torch
 
 from speechbrain_attn.dataio.audio import DECODED_BY_AV, av_blocks
 from speechbrain_attn.dataio.headers import SAMPLE_RATE
+from speechbrain_attn.dataio.shards import open_audio, stored_in
 from speechbrain_attn.errors import AudioError
 
 _BLOCK_SECONDS = 20
@@ -42,7 +43,7 @@ def waveform_blocks(path, sample_rate=SAMPLE_RATE):
     480000
     """
     path = str(path)
-    if not os.path.isfile(path):
+    if not os.path.isfile(stored_in(path)):
         raise AudioError(f"{path}: no such audio file.")
     by_av = path.lower().endswith(DECODED_BY_AV)
     blocks = av_blocks(path) if by_av else _soundfile_blocks(path)
@@ -66,7 +67,7 @@ def waveform_blocks(path, sample_rate=SAMPLE_RATE):
 def _soundfile_blocks(path):
     """Yield ([samples, channels], rate), the last time an empty block."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_audio(path) as source, soundfile.SoundFile(source) as file:
             samples = None
             while samples is None or len(samples):
                 samples = file.read(

@@ -41,6 +41,39 @@ def pad_waveforms(waveforms, hop_samples=HOP_SAMPLES):
     return wavs, torch.tensor(hops, dtype=torch.float32) / max(hops)
 
 
+def padded_features(compute_features, waveforms, device="cpu"):
+    """Features of waveforms, each as it has them alone, as one batch.
+
+    Arguments
+    ---------
+    compute_features : torch.nn.Module
+        Of ``lobes.features``. A waveform is padded to whole hops, unless they
+        want to know where it ends: then to one hop, if it is shorter.
+    waveforms : list of torch.Tensor
+        Each [samples].
+    device : str or torch.device
+        Where ``compute_features`` is.
+
+    Returns
+    -------
+    feats : torch.Tensor
+        [batch, frames, features]
+    lengths : torch.Tensor
+        [batch] float32 in (0, 1]: the part of ``frames`` that each fills.
+    """
+    hop = getattr(compute_features, "hop_samples", HOP_SAMPLES)
+    if not getattr(compute_features, "takes_lengths", False):
+        wavs, lengths = pad_waveforms(waveforms, hop)
+        return compute_features(wavs.to(device)), lengths.to(device)
+    samples = torch.tensor([max(len(wav), hop) for wav in waveforms])
+    wavs = torch.zeros(len(waveforms), int(samples.max()))
+    for row, wav in zip(wavs, waveforms, strict=True):
+        row[: len(wav)] = wav
+    samples = samples.to(device)
+    feats = compute_features(wavs.to(device), samples / wavs.shape[1])
+    return feats, compute_features.num_frames(samples) / feats.shape[1]
+
+
 def zero_padding(wavs, lengths, hop_samples=HOP_SAMPLES):
     """Batch with everything beyond each utterance's whole hops set to zero.
 

@@ -2,6 +2,7 @@
 
 import random
 
+import soxr
 import torch
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
@@ -21,7 +22,23 @@ def fit_length(wavs, num_samples):
     return wavs[..., :num_samples]
 
 
-def read_crop(path, num_samples, file_samples, position):
+def change_speed(wav, speed, num_samples):
+    """Play a waveform [samples] at ``speed`` percent, ``num_samples`` of it.
+
+    Pitch and tempo change together, as those of a tape: 110 makes it shorter
+    and higher. What lacks at the end is repeated from the beginning.
+
+    Example
+    -------
+    >>> change_speed(torch.rand(17600), 110, 16000).shape
+    torch.Size([16000])
+    """
+    if speed != 100:
+        wav = torch.from_numpy(soxr.resample(wav.numpy(), speed, 100))
+    return fit_length(wav, num_samples)
+
+
+def read_crop(path, num_samples, file_samples, position, speed=100):
     """Read ``num_samples`` of a file; a shorter file is repeated.
 
     Arguments
@@ -34,6 +51,9 @@ def read_crop(path, num_samples, file_samples, position):
         Length of the file, counted at 16 kHz.
     position : float
         In [0, 1): 0 is the first possible crop and 1 would be the last.
+    speed : int
+        Percent; so much more of the file is read, and played in the time of
+        the crop.
 
     Returns
     -------
@@ -45,16 +65,18 @@ def read_crop(path, num_samples, file_samples, position):
     AudioError
         The file cannot be read; the message names it.
     """
-    start = int(position * (max(0, file_samples - num_samples) + 1))
-    crop = read_waveform(path, start=start, stop=start + num_samples)
-    return fit_length(crop, num_samples)
+    stretch = -(-num_samples * speed // 100)
+    start = int(position * (max(0, file_samples - stretch) + 1))
+    wav = read_waveform(path, start=start, stop=start + stretch)
+    return change_speed(wav, speed, num_samples)
 
 
 class RandomCrops:
     """Reads a random crop per item: a new one each epoch, the same again.
 
-    Where the crop lies follows from seed, epoch and item id alone, so a
-    resumed run, or another number of workers, reads the same samples.
+    Where the crop lies, and its speed, follow from seed, epoch and item id
+    alone, so a resumed run, or another number of workers, reads the same
+    samples.
 
     Arguments
     ---------
@@ -62,11 +84,14 @@ class RandomCrops:
         Length of a crop, counted at 16 kHz.
     seed : int
         Of the run.
+    speeds : sequence of int
+        Percents, of which an item gets one in each epoch.
     """
 
-    def __init__(self, num_samples, seed):
+    def __init__(self, num_samples, seed, speeds=(100,)):
         self.num_samples = num_samples
         self.seed = seed
+        self.speeds = tuple(speeds)
         # Shared memory: persistent workers hold a copy of this object from
         # the first epoch, and must see the number change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -75,8 +100,19 @@ class RandomCrops:
         """Choose the crops of this epoch."""
         self._epoch.fill_(epoch)
 
+    def speed_index(self, item_id):
+        """Which of ``speeds`` an item has in this epoch."""
+        # A draw of its own, so that crops lie where they lay without speeds.
+        draw = random.Random(f"{self.seed} {int(self._epoch)} speed {item_id}")
+        return draw.randrange(len(self.speeds))
+
     def read(self, item_id, path, duration_s):
         """Crop of a file of ``duration_s`` seconds, [num_samples]."""
         draw = random.Random(f"{self.seed} {int(self._epoch)} {item_id}")
-        file_samples = round(duration_s * SAMPLE_RATE)
-        return read_crop(path, self.num_samples, file_samples, draw.random())
+        return read_crop(
+            path,
+            self.num_samples,
+            file_samples=round(duration_s * SAMPLE_RATE),
+            position=draw.random(),
+            speed=self.speeds[self.speed_index(item_id)],
+        )

@@ -2,15 +2,14 @@
 
 import logging
 
+import numpy as np
 from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.dataio.dataio import load_data_csv
-from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.data_pipeline import provides, takes
+from torch.utils.data import Dataset
 
 from speechbrain_attn.dataio.audio import read_waveform
 from speechbrain_attn.dataio.batching import pad_waveforms
-from speechbrain_attn.dataio.crops import fit_length
+from speechbrain_attn.dataio.crops import change_speed
 from speechbrain_attn.errors import AttnError
 
 logger = logging.getLogger(__name__)
@@ -31,38 +30,12 @@ def collate(examples):
     )
 
 
-def read_manifest(path, data_folder):
-    """The host's dataset of a manifest; None if it has no rows.
-
-    Arguments
-    ---------
-    path : str
-        CSV file in SpeechBrain's columns.
-    data_folder : str
-        Stands for ``$data_root`` in it.
-
-    Raises
-    ------
-    AttnError
-        The file cannot be read.
-    """
-    try:
-        rows = load_data_csv(path, {"data_root": data_folder})
-    except (OSError, ValueError, KeyError) as error:
-        raise AttnError(
-            f"{path}: this manifest cannot be read ({error}). Remove it, and "
-            "run with --skip_prep=False to have it written again."
-        ) from None
-    # The host's dataset cannot be empty.
-    return DynamicItemDataset(rows) if rows else None
-
-
-def speaker_encoder(train_data, path, num_classes):
+def speaker_encoder(rows, path, num_classes):
     """Class numbers of the training speakers, kept in a file.
 
     Arguments
     ---------
-    train_data : DynamicItemDataset
+    rows : ManifestRows
     path : str
         Text file; read if it is there, written otherwise.
     num_classes : int
@@ -78,7 +51,7 @@ def speaker_encoder(train_data, path, num_classes):
         The file lacks speakers of the data, or the classifier has fewer
         classes than there are speakers.
     """
-    speakers = sorted({row["spk_id"] for row in train_data.data.values()})
+    speakers = sorted(rows.speakers)
     encoder = CategoricalEncoder()
     encoder.load_or_create(path, from_iterables=[speakers])
     encoder.expect_len(len(encoder))
@@ -104,58 +77,75 @@ def speaker_encoder(train_data, path, num_classes):
     return encoder
 
 
-def set_training_pipeline(data, encoder, crops, random_chunk):
-    """Make training rows give ``id``, ``sig`` (a crop), ``spk_id_encoded``.
+class TrainingExamples(Dataset):
+    """``id``, ``sig`` (a crop, [samples]) and ``spk_id_encoded`` of rows.
 
     Arguments
     ---------
-    data : DynamicItemDataset
-        Changed in place.
+    rows : ManifestRows
     encoder : CategoricalEncoder
         As ``speaker_encoder`` returns it.
     crops : RandomCrops
     random_chunk : bool
         Whether a row gives a random crop of its file; otherwise it gives its
         own chunk, repeated or cut to the length of a crop.
+    num_speakers : int
+        Added to the class number for each step along ``crops.speeds``, so
+        that a speaker at another speed is another speaker.
     """
 
-    @takes("id", "wav", "start", "stop", "duration")
-    @provides("sig")
-    def crop(item_id, path, start, stop, duration):
-        if random_chunk:
-            return crops.read(item_id, path, duration)
-        chunk = read_waveform(path, int(start), int(stop))
-        return fit_length(chunk, crops.num_samples)
+    def __init__(self, rows, encoder, crops, random_chunk, num_speakers=0):
+        self.rows = rows
+        self.encoder = encoder
+        self.crops = crops
+        self.random_chunk = random_chunk
+        self.num_speakers = num_speakers
 
-    _set_pipeline(data, encoder, crop)
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, number):
+        row = self.rows[number]
+        speed = self.crops.speed_index(row.id)
+        if self.random_chunk:
+            wav = self.crops.read(row.id, row.path, row.duration)
+        else:
+            chunk = read_waveform(row.path, row.start, row.stop)
+            wav = change_speed(
+                chunk, self.crops.speeds[speed], self.crops.num_samples
+            )
+        speaker = self.encoder.encode_label(row.speaker)
+        return _example(row, wav, speaker + self.num_speakers * speed)
 
 
-def validation_rows(data, encoder):
+class ValidationExamples(Dataset):
     """Dev rows of known speakers, with the same items as training rows.
 
     Each gives its own chunk, so that validation hears the same samples after
     every epoch. A speaker with few utterances may have all of them among the
     dev rows; those are left out.
+
+    Arguments
+    ---------
+    rows : ManifestRows
+    encoder : CategoricalEncoder
+        Of the training speakers.
     """
 
-    @takes("wav", "start", "stop")
-    @provides("sig")
-    def chunk(path, start, stop):
-        return read_waveform(path, int(start), int(stop))
+    def __init__(self, rows, encoder):
+        self.rows = rows
+        self.encoder = encoder
+        known = [speaker in encoder.lab2ind for speaker in rows.speakers]
+        self.chosen = np.flatnonzero(np.array(known)[rows.speaker_numbers])
 
-    known = data.filtered_sorted(
-        key_test={"spk_id": lambda speaker: speaker in encoder.lab2ind}
-    )
-    _set_pipeline(known, encoder, chunk)
-    return known
+    def __len__(self):
+        return len(self.chosen)
+
+    def __getitem__(self, number):
+        row = self.rows[self.chosen[number]]
+        chunk = read_waveform(row.path, row.start, row.stop)
+        return _example(row, chunk, self.encoder.encode_label(row.speaker))
 
 
-def _set_pipeline(data, encoder, chunk):
-    @takes("spk_id")
-    @provides("spk_id_encoded")
-    def label(spk_id):
-        return encoder.encode_label(spk_id)
-
-    data.add_dynamic_item(chunk)
-    data.add_dynamic_item(label)
-    data.set_output_keys(["id", "sig", "spk_id_encoded"])
+def _example(row, wav, speaker):
+    return {"id": row.id, "sig": wav, "spk_id_encoded": speaker}

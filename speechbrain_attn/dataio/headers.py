@@ -9,6 +9,7 @@ from typing import NamedTuple
 import soundfile
 from tqdm import tqdm
 
+from speechbrain_attn.dataio.shards import open_audio, stored_in
 from speechbrain_attn.errors import AudioError
 
 SAMPLE_RATE = 16000  # samples per second, everywhere in this package
@@ -67,12 +68,13 @@ def read_header(path):
     8000
     """
     try:
-        if os.path.getsize(path) == 0:
+        if os.path.getsize(stored_in(path)) == 0:
             raise AudioError("the file is empty")
-        if path.lower().endswith(".m4a"):
-            header = _m4a_header(path)
-        else:
-            header = _soundfile_header(path)
+        with open_audio(path) as source:
+            if path.lower().endswith(".m4a"):
+                header = _m4a_header(source)
+            else:
+                header = _soundfile_header(source)
     except OSError as error:
         raise AudioError(error.strerror) from None
     if header.frames <= 0:
@@ -80,9 +82,9 @@ def read_header(path):
     return header
 
 
-def _soundfile_header(path):
+def _soundfile_header(source):
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise AudioError(reason or "this is no audio file") from None
@@ -110,13 +112,13 @@ def _reach_the_end(file):
         raise AudioError("the file is cut short")
 
 
-def _m4a_header(path):
+def _m4a_header(source):
     if not can_decode_m4a():
         raise AudioError("m4a needs PyAV: pip install av")
     import av
 
     try:
-        with av.open(path) as container:
+        with av.open(source) as container:
             if not container.streams.audio:
                 raise AudioError("the file holds no sound")
             stream = container.streams.audio[0]

@@ -52,10 +52,9 @@ class SpeakerBatchSampler(Sampler):
 
     Arguments
     ---------
-    speakers : sequence of str
-        Speaker of each row of the dataset.
-    files : sequence of str
-        File of each row; a file with several rows counts once.
+    speakers, files : sequence
+        Speaker and file of each row of the dataset, as names or numbers; a
+        file with several rows counts once.
     num_speakers, num_utterances : int
         Speakers in a batch, and files of each (the paper's N and M).
     min_frames, max_frames : int
@@ -72,6 +71,8 @@ class SpeakerBatchSampler(Sampler):
     ----------
     num_few : int
         Speakers with fewer than ``num_utterances`` files.
+    step_size : int
+        Crops of a step over all processes.
 
     Raises
     ------
@@ -82,7 +83,7 @@ class SpeakerBatchSampler(Sampler):
 
     Example
     -------
-    >>> sampler = SpeakerBatchSampler("aaabbbccc", range(9), 2, 3)
+    >>> sampler = SpeakerBatchSampler(list("aaabbbccc"), range(9), 2, 3)
     >>> batch = next(iter(sampler))
     >>> len(sampler), len(batch), 140 <= batch[0].num_samples / 160 <= 180
     (1, 6, True)
@@ -123,12 +124,8 @@ class SpeakerBatchSampler(Sampler):
         self.rank = rank
         self.epoch = 0
         self._step_speakers = num_speakers * world_size
-        by_speaker = {}
-        for row, (speaker, file) in enumerate(
-            zip(speakers, files, strict=True)
-        ):
-            by_speaker.setdefault(speaker, {}).setdefault(file, row)
-        rows = [list(files.values()) for files in by_speaker.values()]
+        self.step_size = self._step_speakers * num_utterances
+        rows = _rows_of_speakers(np.asarray(speakers), np.asarray(files))
         enough = [one for one in rows if len(one) >= num_utterances]
         self.num_few = len(rows) - len(enough)
         self._rows = rows if few == "crops" else enough
@@ -209,33 +206,64 @@ class SpeakerBatchSampler(Sampler):
         return crops
 
 
+def _rows_of_speakers(speakers, files):
+    """Array of the first rows of the files of each speaker.
+
+    Speakers and files come in the order of their first rows.
+    """
+    _, speakers = np.unique(speakers, return_inverse=True)
+    _, files = np.unique(files, return_inverse=True)
+    pairs = speakers.astype(np.int64) * len(files) + files
+    first = np.sort(np.unique(pairs, return_index=True)[1])
+    order = np.argsort(speakers[first], kind="stable")
+    bounds = np.flatnonzero(np.diff(speakers[first][order])) + 1
+    return sorted(np.split(first[order], bounds), key=lambda rows: rows[0])
+
+
 class CropDataset(Dataset):
-    """The host's dataset of a manifest, asked for a ``Crop`` at a time.
+    """Rows of a manifest, asked for a ``Crop`` at a time.
 
     Arguments
     ---------
-    data : DynamicItemDataset
-        Rows with ``wav``, ``duration`` in seconds and ``spk_id``.
+    rows : ManifestRows
     encoder : CategoricalEncoder
         Class numbers of the speakers.
+    speeds : sequence of int
+        Percents. For each the rows come once more, and a speaker at another
+        speed is another speaker.
     """
 
-    def __init__(self, data, encoder):
-        self.data = data
+    def __init__(self, rows, encoder, speeds=(100,)):
+        self.rows = rows
         self.encoder = encoder
+        self.speeds = tuple(speeds)
 
     def __len__(self):
-        return len(self.data)
+        return len(self.rows) * len(self.speeds)
+
+    def speakers_and_files(self):
+        """Arrays of the class number and of the file of each row."""
+        classes = np.array(
+            [self.encoder.encode_label(name) for name in self.rows.speakers]
+        )
+        numbers = classes[self.rows.speaker_numbers]
+        shifts = len(self.encoder) * np.arange(len(self.speeds))
+        files = np.tile(self.rows.file_numbers, len(self.speeds))
+        return (shifts[:, None] + numbers).ravel(), files
 
     def __getitem__(self, crop):
         """``id``, ``sig`` [samples] and ``spk_id_encoded`` of a ``Crop``."""
-        item_id = self.data.data_ids[crop.row]
-        row = self.data.data[item_id]
-        file_samples = round(row["duration"] * SAMPLE_RATE)
+        speed, number = divmod(crop.row, len(self.rows))
+        row = self.rows[number]
+        speaker = self.encoder.encode_label(row.speaker)
         return {
-            "id": item_id,
+            "id": row.id,
             "sig": read_crop(
-                row["wav"], crop.num_samples, file_samples, crop.position
+                row.path,
+                crop.num_samples,
+                file_samples=round(row.duration * SAMPLE_RATE),
+                position=crop.position,
+                speed=self.speeds[speed],
             ),
-            "spk_id_encoded": self.encoder.encode_label(row["spk_id"]),
+            "spk_id_encoded": speaker + speed * len(self.encoder),
         }

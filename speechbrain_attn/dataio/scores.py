@@ -1,8 +1,10 @@
 """Scores of trials in SpeechBrain's text format, ``scores.txt``."""
 
+import itertools
+
 import numpy as np
 
-from speechbrain_attn.dataio.manifest import write_together
+from speechbrain_attn.dataio.manifest import csv_lines, write_together
 from speechbrain_attn.dataio.trial_formats import read_columns
 from speechbrain_attn.dataio.trials import trials_from_columns
 from speechbrain_attn.errors import AttnError
@@ -60,22 +62,57 @@ def write_scores(path, trials, scores):
             f"{names[trials.test[bad[0]]]}), and so {len(bad):,} of "
             f"{len(scores):,}; want finite ones."
         )
-    write_together({path: _text_blocks(trials, scores)})
+    write_together(
+        {path: map("%s %s %d %.6f\n".__mod__, _rows(trials, scores))}
+    )
 
 
-def _text_blocks(trials, scores):
-    """The file's text, a block of lines at a time."""
+def write_decisions(path, trials, scores, llrs, p_target, posteriors, accepted):
+    """Write a CSV file with what was decided on each trial, and by what.
+
+    Its columns are ``enrolment``, ``test``, ``label`` and ``score`` as in
+    ``scores.txt``, ``llr`` (natural log), ``posterior_at_<p_target>`` and
+    ``same_speaker`` (0 or 1). The file appears whole or not at all.
+
+    Arguments
+    ---------
+    path : str or Path
+    trials : Trials
+    scores, llrs, posteriors : numpy.ndarray
+        [trials].
+    p_target : float
+        Prior of the posteriors.
+    accepted : numpy.ndarray
+        [trials] bool.
+
+    Raises
+    ------
+    AttnError
+        The file cannot be written.
+    """
+    head = ("enrolment", "test", "label", "score", "llr")
+    head += (f"posterior_at_{p_target:g}", "same_speaker")
+    rows = (
+        (*trial, f"{score:.6f}", f"{llr:.6f}", f"{posterior:.6g}", int(same))
+        for *trial, score, llr, posterior, same in _rows(
+            trials, scores, llrs, posteriors, accepted
+        )
+    )
+    write_together({path: csv_lines(itertools.chain([head], rows))})
+
+
+def _rows(trials, *columns):
+    """Yield names, label and further columns of each trial."""
     name_of = trials.names.__getitem__
-    for start in range(0, len(scores), _BLOCK):
+    for start in range(0, len(trials), _BLOCK):
         part = slice(start, start + _BLOCK)
-        rows = zip(
+        yield from zip(
             map(name_of, trials.enrol[part].tolist()),
             map(name_of, trials.test[part].tolist()),
-            trials.labels[part].tolist(),
-            scores[part].tolist(),
+            trials.labels[part].astype(int).tolist(),
+            *(column[part].tolist() for column in columns),
             strict=True,
         )
-        yield "".join(map("%s %s %d %.6f\n".__mod__, rows))
 
 
 def read_scores(path, enrol_map=None):

@@ -5,6 +5,7 @@ import os
 import re
 from typing import NamedTuple
 
+from speechbrain_attn.dataio.shards import is_shard_folder, shard_members
 from speechbrain_attn.errors import AttnError
 
 # Where one utterance lies there in two formats, the earlier one is taken:
@@ -51,6 +52,7 @@ def find_utterances(folder):
 
     The speakers' folders may lie in ``folder`` itself or in ``wav/``,
     ``dev/aac/`` and the like; links are followed, hidden files are not seen.
+    Or ``folder`` holds tar shards, see ``shards``.
 
     Arguments
     ---------
@@ -74,6 +76,8 @@ def find_utterances(folder):
             f"{folder}: no such data folder; give the folder that holds "
             "<speaker>/<session>/<utterance>, or wav/ or dev/aac/ with them."
         )
+    if is_shard_folder(folder):
+        return _shard_tree(folder)
     utterances, misplaced, digest = [], [], hashlib.sha256()
     try:
         for level in speaker_levels(folder):
@@ -92,6 +96,15 @@ def find_utterances(folder):
     if not utterances:
         raise AttnError(_no_utterance(folder, misplaced))
     return Tree(utterances, misplaced, digest.hexdigest())
+
+
+def _shard_tree(folder):
+    paths, fingerprint = shard_members(folder)
+    utterances = [
+        Utterance(*os.path.splitext(name)[0].split("/"), path)
+        for name, path in paths.items()
+    ]
+    return Tree(sorted(utterances), [], fingerprint)
 
 
 def speaker_levels(folder):

@@ -1,6 +1,5 @@
 """Lists of verification trials as arrays of integers."""
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,11 +11,7 @@ from speechbrain_attn.dataio.enrolment import (
     enrol_models,
     read_enrol_map,
 )
-from speechbrain_attn.dataio.tree import (
-    AUDIO_EXTENSIONS,
-    speaker_levels,
-    strip_extension,
-)
+from speechbrain_attn.dataio.tree import strip_extension
 from speechbrain_attn.dataio.trial_counts import (
     count_trials,
     summarise_trials,
@@ -129,16 +124,6 @@ class Trials:
                 "the two belong together?"
             )
         return np.array(found, dtype=np.int32)
-
-    def line_of(self, utterance):
-        """First line that names an utterance, or a model with it; from 1."""
-        row = self.rows([utterance])[0]
-        named = (self.enrol == row) | (self.test == row)
-        if self.enrolment:
-            one = self.enrolment
-            models = one.model_of_member[one.members == row]
-            named |= np.isin(self.enrol, len(self.utterances) + models)
-        return int(named.argmax()) + 1
 
     def place_of(self, utterance):
         """ "FILE line N": of the list, else of the enrolment map."""
@@ -322,57 +307,3 @@ def _rows_of_words(names, row_of):
 def _translate(columns, place, table):
     """[trials]: what ``table`` has for the word at a place of each line."""
     return np.concatenate([table[block[:, place]] for block in columns.blocks])
-
-
-def trial_files(trials, data_folder):
-    """Find the audio file of each utterance of a list.
-
-    A name counts from a data folder itself, or from its ``wav/``,
-    ``dev/aac/``, ``test/wav/`` and the like; the tree is not walked.
-
-    Arguments
-    ---------
-    trials : Trials
-    data_folder : str or Path
-        One folder, or several joined by commas.
-
-    Returns
-    -------
-    dict
-        Utterance -> path.
-
-    Raises
-    ------
-    AttnError
-        A folder or a file is missing; names the list and line.
-    """
-    folders = [str(data_folder)]
-    if not os.path.isdir(data_folder):  # its name may hold a comma
-        folders = [folder.strip() for folder in folders[0].split(",")]
-    for folder in folders:
-        if not os.path.isdir(folder):
-            raise AttnError(f"{folder}: no such data folder.")
-    try:
-        levels = [level for one in folders for level in speaker_levels(one)]
-    except OSError as error:
-        raise AttnError(
-            f"{error.filename}: cannot be listed ({error.strerror})."
-        ) from None
-    roots = dict.fromkeys(folders + levels)
-    files = {}
-    for utterance in trials.utterances:
-        places = (
-            os.path.join(root, utterance + extension)
-            for extension in AUDIO_EXTENSIONS
-            for root in roots
-        )
-        files[utterance] = next(filter(os.path.isfile, places), None)
-    missing = [utterance for utterance in files if files[utterance] is None]
-    if missing:
-        raise AttnError(
-            f"{trials.place_of(missing[0])}: no audio file "
-            f"for utterance {missing[0]!r} in {', '.join(roots)} "
-            f"({', '.join(AUDIO_EXTENSIONS)}); {len(missing):,} of "
-            f"{len(files):,} are missing. Is this the list of another corpus?"
-        )
-    return files

@@ -4,12 +4,15 @@ import csv
 import os
 from typing import NamedTuple
 
+from speechbrain_attn.dataio.shards import is_shard_folder, shard_members
 from speechbrain_attn.dataio.tree import (
+    AUDIO_EXTENSIONS,
     find_utterances,
     merge_utterances,
+    speaker_levels,
     strip_extension,
 )
-from speechbrain_attn.dataio.trials import trial_files, trials_from_file
+from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.errors import AttnError
 
 
@@ -57,11 +60,74 @@ def utterance_files(data_folder, verification_file=None, files=None):
         return trial_files(_utterance_list(files), data_folder)
     if verification_file is not None:
         return trial_files(trials_from_file(verification_file), data_folder)
-    folders = [str(data_folder)]
-    if not os.path.isdir(data_folder):  # its name may hold a comma
-        folders = [folder.strip() for folder in folders[0].split(",")]
-    utterances, _ = merge_utterances([find_utterances(f) for f in folders])
+    trees = [find_utterances(folder) for folder in _folders(data_folder)]
+    utterances, _ = merge_utterances(trees)
     return {name: utterance.path for name, utterance in utterances.items()}
+
+
+def trial_files(trials, data_folder):
+    """Find the audio file of each utterance of a list.
+
+    A name counts from a data folder itself, or from its ``wav/``,
+    ``dev/aac/``, ``test/wav/`` and the like; the tree is not walked. In a
+    folder of shards its last three parts count.
+
+    Arguments
+    ---------
+    trials : Trials
+    data_folder : str or Path
+        One folder, or several joined by commas.
+
+    Returns
+    -------
+    dict
+        Utterance -> path.
+
+    Raises
+    ------
+    AttnError
+        A folder or a file is missing; names the list and line.
+    """
+    folders = _folders(data_folder)
+    for folder in folders:
+        if not os.path.isdir(folder):
+            raise AttnError(f"{folder}: no such data folder.")
+    try:
+        levels = [level for one in folders for level in speaker_levels(one)]
+    except OSError as error:
+        raise AttnError(
+            f"{error.filename}: cannot be listed ({error.strerror})."
+        ) from None
+    roots = dict.fromkeys(folders + levels)
+    members = {}
+    for folder in filter(is_shard_folder, folders):
+        for name, path in shard_members(folder)[0].items():
+            members.setdefault(strip_extension(name), path)
+    files = {}
+    for utterance in trials.utterances:
+        places = (
+            os.path.join(root, utterance + extension)
+            for extension in AUDIO_EXTENSIONS
+            for root in roots
+        )
+        member = members.get("/".join(utterance.split("/")[-3:]))
+        files[utterance] = next(filter(os.path.isfile, places), member)
+    missing = [utterance for utterance in files if files[utterance] is None]
+    if missing:
+        raise AttnError(
+            f"{trials.place_of(missing[0])}: no audio file "
+            f"for utterance {missing[0]!r} in {', '.join(roots)} "
+            f"({', '.join(AUDIO_EXTENSIONS)}); {len(missing):,} of "
+            f"{len(files):,} are missing. Is this the list of another corpus?"
+        )
+    return files
+
+
+def _folders(data_folder):
+    """Folders of an option that may join several by commas."""
+    if os.path.isdir(data_folder):  # its name may hold a comma
+        return [str(data_folder)]
+    return [folder.strip() for folder in str(data_folder).split(",")]
 
 
 def _utterance_list(path):

@@ -3,8 +3,8 @@
     python -m speechbrain_attn.demo.results --write
 
 writes each page ``docs/results/<name>.md`` again from ``<name>.json`` beside
-it, and the tables in README.md between their markers. Without ``--write`` it
-only says which files differ from their data.
+it, the tables in README.md between their markers, and the page of training
+options. Without ``--write`` it only says which files differ from their data.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from speechbrain_attn.errors import AttnError, exit_on_error
+from speechbrain_attn.training.options import MEASURED, PAGE, options_page
 
 _MARKED = re.compile(
     r"(<!-- table: (?P<data>\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL
@@ -153,8 +154,10 @@ def rendered_files(root):
         readme: render_readme(readme.read_text(encoding="utf-8"), root),
     }
     for data in sorted((root / "docs" / "results").glob("*.json")):
-        page = data.with_suffix(".md")
-        files[page] = render_page(read_records(data), data.name)
+        if data != root / MEASURED:
+            page = data.with_suffix(".md")
+            files[page] = render_page(read_records(data), data.name)
+    files[root / PAGE] = options_page(root, read_records(root / MEASURED))
     return files
 
 

@@ -30,11 +30,12 @@ from speechbrain_attn.demo.report import (
     versions,
 )
 from speechbrain_attn.demo.results import add_records
-from speechbrain_attn.demo.voices import make_corpus
 from speechbrain_attn.errors import AttnError, exit_on_error
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "VoxCeleb"
+PROG = "python -m speechbrain_attn.demo.run"
+OUTPUT = "demo_output"  # the command line looks there for a model
 SYSTEMS = (
     "self_attentive_tdnn",
     "self_attentive_tdnn_aam",
@@ -100,10 +101,10 @@ class Plan:
         }
 
 
-def parse_options(arguments=None):
+def parse_options(arguments=None, prog=PROG):
     """Command line of this file, and what is left for the training script."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechbrain_attn.demo.run",
+        prog=prog,
         description="Train, score and load one system.",
         allow_abbrev=False,  # --train... belongs to the training script
     )
@@ -119,7 +120,7 @@ def parse_options(arguments=None):
     add("--validation", help="trial list of held-back speakers")
     add("--lists", nargs="+", default=[], help="more lists for testing")
     add("--hparams", help="training YAML instead of the system's own")
-    add("--output", default="demo_output", help="default: %(default)s")
+    add("--output", default=OUTPUT, help="default: %(default)s")
     add(
         "--page",
         default="docs/results/real_speech_first.md",
@@ -146,6 +147,9 @@ def make_plan(options, overrides):
         data_name = options.data_name or name
         validation = options.validation
     else:
+        # Here, since it takes a second to import, and --help would wait.
+        from speechbrain_attn.demo.voices import make_corpus
+
         name, data_name = "synthetic_voices", "synthetic voices"
         data = make_corpus(output / name / "corpus")
         trials = [data / "veri_test.txt"]
@@ -282,7 +286,7 @@ def verify(plan, trials):
 
 def shown_command(plan):
     """The command as others would give it: file names without folders."""
-    parts = ["python -m speechbrain_attn.demo.run", "--system", plan.system]
+    parts = [PROG, "--system", plan.system]
     parts += ["--data", plan.data.name, "--trials", plan.trials[0].name]
     if plan.validation:
         parts += ["--validation", plan.validation.name]
@@ -321,9 +325,9 @@ def make_records(plan, parameters, results, seconds):
 
 
 @exit_on_error
-def main(arguments=None):
-    """Command line of this file."""
-    options, overrides = parse_options(arguments)
+def main(arguments=None, prog=PROG):
+    """Command line of this file; ``prog`` is how its help calls it."""
+    options, overrides = parse_options(arguments, prog)
     if not (RECIPE / "train_speaker_embeddings.py").exists():
         raise AttnError(
             f"{RECIPE}: no recipe there, and the demo runs its scripts. Run "

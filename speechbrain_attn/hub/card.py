@@ -1,74 +1,29 @@
 """The README.md of a model folder, from what the run left behind."""
 
 import inspect
+import re
+from pathlib import PurePath
 from typing import NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from speechbrain_attn.hub.facts import RunFacts
+from speechbrain_attn.hub.papers import citation
 from speechbrain_attn.scoring.calibration import Calibration
 from speechbrain_attn.scoring.results_page import METRICS, shown
 from speechbrain_attn.scoring.systems import TITLES
 
 TAGS = ["speechbrain", "embeddings", "Speaker", "Verification", "pytorch"]
 SHOWN_METRICS = ("eer", "min_dcf_0.01")
-
-
-class Paper(NamedTuple):
-    """What is needed to cite one; the title None where it is not known."""
-
-    key: str
-    authors: str
-    year: int
-    arxiv: str
-    title: str | None = None
-
-
-SPEECHBRAIN = Paper(
-    "speechbrain",
-    "Ravanelli, Mirco and Parcollet, Titouan and others",
-    2021,
-    "2106.04624",
-    "{SpeechBrain}: A General-Purpose Speech Toolkit",
-)
-# By the module that a network's class comes from.
-PAPERS = {
-    "self_attentive_tdnn": Paper(
-        "park2020selfattentive",
-        "Park, H. and Park, J. and Lee, S. W.",
-        2020,
-        "2008.06146",
-    ),
-    "double_mha": Paper(
-        "india2021double",
-        "India, Miquel and Safari, Pooyan and Hernando, Javier",
-        2020,
-        "2007.13199",
-        "Double Multi-Head Attention for Speaker Verification",
-    ),
-    "serialized_mha": Paper(
-        "zhu2021serialized",
-        "Zhu, Hongning and Lee, Kong Aik and Li, Haizhou",
-        2021,
-        "2107.06493",
-        "Serialized Multi-Layer Multi-Head Attention for Neural Speaker "
-        "Embedding",
-    ),
-    "ge2e_lstm": Paper(
-        "wan2018ge2e",
-        "Wan, Li and Wang, Quan and Papir, Alan and Lopez Moreno, Ignacio",
-        2017,
-        "1710.10467",
-        "Generalized End-to-End Loss for Speaker Verification",
-    ),
-    "ECAPA_TDNN": Paper(
-        "desplanques2020ecapa",
-        "Desplanques, Brecht and Thienpondt, Jenthe and Demuynck, Kris",
-        2020,
-        "2005.07143",
-        "{ECAPA-TDNN}: Emphasized Channel Attention, Propagation and "
-        "Aggregation in {TDNN} Based Speaker Verification",
-    ),
+ATTENTION = """\
+Where the network looks in one recording: its weights over time, below the
+waveform and the spectrogram. `speechbrain-attn attend` draws it of any."""
+CAPTIONS = {
+    "det": "Misses against false acceptances, at every threshold (DET curve)",
+    "reliability": "Targets among the trials of each posterior probability",
+    "bayes_error": "Cost of the decisions at every prior probability",
+    "histogram": "Scores of targets and of nontargets",
+    "duration": "EER by the duration of the shorter recording",
 }
 
 
@@ -83,7 +38,8 @@ class CardInput(NamedTuple):
     facts: RunFacts
     evaluations: list  # of facts.Evaluation
     calibration: Calibration | None
-    pictures: dict  # title -> file in the folder
+    attention_picture: str | None  # file in the folder
+    pictures: dict  # list and scoring -> {kind of picture: file there}
     standalone: str | None  # name of the module, if there is one
 
 
@@ -107,7 +63,7 @@ def model_card(card):
         license=card.licence,
         library_name="speechbrain",
         tags=TAGS,
-        datasets=card.datasets,
+        datasets=card.datasets or None,
         metrics=["EER", "minDCF"],
         model_name=card.source.rpartition("/")[2],
         eval_results=_eval_results(card.evaluations) or None,
@@ -121,10 +77,13 @@ def model_card(card):
         "## Training\n\n" + _training(card),
         "## Limits\n\n" + _limits(card),
     ]
+    if card.attention_picture is not None:
+        picture = f"![Attention over time]({card.attention_picture})"
+        sections.append(f"## Attention\n\n{ATTENTION}\n\n{picture}")
     if card.pictures:
-        lines = [f"![{title}]({file})" for title, file in card.pictures.items()]
-        sections.append("## Pictures\n\n" + "\n\n".join(lines))
-    sections.append("## Citation\n\n" + _citation(card.network))
+        sections.append("## Pictures of the results\n\n" + _pictures(card))
+    bibtex = citation(system_name(card.network))
+    sections.append(f"## Citation\n\n```bibtex\n{bibtex}\n```")
     return "\n\n".join(sections) + "\n"
 
 
@@ -171,11 +130,18 @@ def _title(card):
     about = inspect.getdoc(inspect.getmodule(type(network)))
     what = f"`{type(network).__name__}`"
     if about:
-        what += ": " + about.split("\n")[0]
+        what += ": " + _linked(about.split("\n")[0])
     return (
         f"# Speaker embeddings: {system_name(network)}\n\n{what}\n\n"
         f"{parameters:,} parameters; from audio at {card.sample_rate:,} Hz to "
         f"{_size(network)} that are compared by their cosine."
+    )
+
+
+def _linked(text):
+    """Text whose arXiv numbers are links."""
+    return re.sub(
+        r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text
     )
 
 
@@ -185,6 +151,8 @@ def _size(network):
 
 
 def _use(card):
+    # A name of the hub has a slash, a folder's own has none.
+    hub_name = f"hf://{card.source}" if "/" in card.source else card.source
     parts = [
         "With SpeechBrain and the package `speechbrain_attn`:",
         "```python\n"
@@ -193,8 +161,12 @@ def _use(card):
         'signal = model.load_audio("speech.wav")\n'
         "embedding = model.encode_batch(signal)\n"
         "```",
-        "`speechbrain_attn.hub.load` loads it without running what its YAML "
-        "names, and refuses weights that are missing or do not fit.",
+        f'`speechbrain_attn.hub.load("{hub_name}")` loads it without running '
+        "what its YAML names, and refuses weights that are missing or do not "
+        "fit. So does the command line:",
+        "```bash\n"
+        f"speechbrain-attn verify one.wav other.wav --model {hub_name}\n"
+        "```",
     ]
     if card.standalone is not None:
         parts += [
@@ -238,14 +210,22 @@ def _results(evaluations):
     return (
         _table(rows)
         + f"\n\nIn brackets: {level:g} % confidence intervals over draws of "
-        "the speakers. minDCF is normalised, with costs of 1. `results.json` "
-        "holds all figures."
+        "the speakers. minDCF is normalised, at the prior in its name and "
+        "costs of 1. `results.json` holds all figures."
     )
 
 
 def _table(rows):
-    """Markdown table; the first row is its head."""
-    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    """Markdown table; the first row is its head.
+
+    What comes after the first column is set to the right if it begins with a
+    digit, or a sign, in the first row below the head.
+    """
+    line = [
+        "---:" if column and re.match(r"[-\d]", cell) else "---"
+        for column, cell in enumerate(rows[1])
+    ]
+    rows = [rows[0], line, *rows[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -260,17 +240,21 @@ def _decisions(calibration):
     for name, found in calibration.thresholds.items():
         rows.append(
             (
-                name,
+                f"{_aim(name)} (`{name}`)",
                 f"{found.score:.4f}",
                 f"{found.false_accepts:,} of {calibration.nontargets:,}",
                 f"{found.misses:,} of {calibration.targets:,}",
             )
         )
-    formula = f"{calibration.slope:.4f} * cosine {calibration.offset:+.4f}"
+    sign = "-" if calibration.offset < 0 else "+"
+    formula = (
+        f"{calibration.slope:.4f} x cosine {sign} {abs(calibration.offset):.4f}"
+    )
     if calibration.duration_term is not None:
         formula += " and a term of the durations"
+    chosen_on = PurePath(calibration.trial_list).stem
     parts = [
-        f"Thresholds of the cosine, chosen on {calibration.trial_list}, with "
+        f"Thresholds of the cosine, chosen on {chosen_on}, with "
         "their errors there. SpeechBrain's `verify_files` has its own, 0.25, "
         "which was not chosen for this model.",
         _table(rows),
@@ -281,12 +265,35 @@ def _decisions(calibration):
     return "\n\n".join(parts)
 
 
+def _aim(name):
+    """What a threshold was chosen for, in words."""
+    kind, _, number = name.rpartition("_")
+    if kind == "fa":
+        return f"at most {100 * float(number):g} % false acceptances"
+    if kind == "min_dcf":
+        return f"lowest cost if {100 * float(number):g} % are targets"
+    return "both rates of errors equal"
+
+
+def _pictures(card):
+    """Pictures of each list, which can be folded; the first is open."""
+    parts = []
+    for name, files in card.pictures.items():
+        start = "<details>" if parts else "<details open>"
+        shown = [f"{start}\n<summary>{name}</summary>"]
+        for kind, file in files.items():
+            caption = CAPTIONS.get(kind, kind.replace("_", " "))
+            shown.append(f"{caption}:\n\n![{caption}, {name}]({file})")
+        parts.append("\n\n".join([*shown, "</details>"]))
+    return "\n\n".join(parts)
+
+
 def _training(card):
     facts = card.facts
     augmentation = ", ".join(facts.augmentation) or "none"
     versions = ", ".join(f"{k} {v}" for k, v in facts.versions.items())
     rows = [
-        ("", ""),
+        ("training run", ""),
         ("data", ", ".join(facts.data)),
         ("speakers", f"{facts.speakers:,}"),
         ("utterances", f"{facts.utterances:,}"),
@@ -307,7 +314,7 @@ def _limits(card):
     if card.evaluations:
         measured = (
             f"It was measured on {', '.join(e.name for e in card.evaluations)}"
-            "; figures and thresholds hold for recordings like those, and for "
+            "; what it shows there holds for recordings like those, and for "
             "no others until they are measured."
         )
     lines = [
@@ -324,21 +331,3 @@ def _limits(card):
         "imitation of it by a machine, may pass for the voice itself.",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _citation(network):
-    papers = [PAPERS.get(system_name(network)), SPEECHBRAIN]
-    return "\n\n".join(_bibtex(paper) for paper in papers if paper is not None)
-
-
-def _bibtex(paper):
-    fields = {
-        "author": paper.authors,
-        "title": paper.title,
-        "year": paper.year,
-        "eprint": paper.arxiv,
-        "archivePrefix": "arXiv",
-    }
-    lines = [f"  {k} = {{{v}}}," for k, v in fields.items() if v is not None]
-    body = "\n".join(lines)
-    return f"```bibtex\n@misc{{{paper.key},\n{body}\n}}\n```"

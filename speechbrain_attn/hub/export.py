@@ -19,6 +19,7 @@ from speechbrain_attn.hub.loading import load
 from speechbrain_attn.hub.standalone import standalone_module, standalone_name
 from speechbrain_attn.hub.weights import read_values
 from speechbrain_attn.scoring.calibration import Calibration
+from speechbrain_attn.scoring.systems import TITLES
 
 LICENCE = "apache-2.0"
 # What an earlier upload may have left: a calibration, say, of another model.
@@ -40,8 +41,8 @@ def export(
     Arguments
     ---------
     output_folder : str or Path
-        Of a training run. Results of verification that lie in it, or in a
-        folder right below, are taken along.
+        Of a training run. Results of verification that lie in it, or up to
+        two folders down, are taken along.
     model_folder : str or Path
         Where the model goes; a model folder that was there is replaced.
     evaluations : sequence of str or Path
@@ -51,8 +52,7 @@ def export(
     licence : str
         Of the weights, by its name on the hub.
     datasets : sequence of str
-        Names on the hub of what the model was trained on; the names of the
-        data folders where there are none.
+        Names on the hub of what the model was trained on.
     standalone : bool
         True adds the source of the network, so that SpeechBrain alone loads
         the folder with ``foreign_class``.
@@ -89,23 +89,24 @@ def export(
         new = Path(scratch, folder.name)
         shutil.copytree(trained, new)
         _write_safetensors(new)
-        pictures = _copy_pictures(new, attention_picture, found)
+        attention = _copy_attention(new, attention_picture)
+        pictures = _copy_pictures(new, found)
         calibration = _copy_calibration(new, found)
         _write_results(new, found)
         module = _write_standalone(new) if standalone else None
         # Strictly, so that nobody else is the first to find what is missing.
         # The run's own YAML may name classes of its user's.
         model = load(new, trust=True, device="cpu")
-        facts = run_facts(run)
         card = CardInput(
             source=push_to or folder.name,
             licence=licence,
-            datasets=list(datasets) or facts.data,
+            datasets=list(datasets),
             network=model.mods.embedding_model,
             sample_rate=model.sample_rate,
-            facts=facts,
+            facts=run_facts(run),
             evaluations=found,
             calibration=calibration,
+            attention_picture=attention,
             pictures=pictures,
             standalone=module,
         )
@@ -201,23 +202,35 @@ def _write_standalone(folder):
     return name
 
 
-def _copy_pictures(folder, attention_picture, evaluations):
-    """Copy pictures into the folder; returns {title: file} for the card."""
-    files = {}
-    if attention_picture is not None:
-        if not os.path.isfile(attention_picture):
-            raise AttnError(f"{attention_picture}: no such picture.")
-        files["Attention over time"] = Path(attention_picture), "attention.png"
+def _copy_attention(folder, path):
+    """Copy the picture of the attention; returns its name for the card."""
+    if path is None:
+        return None
+    if not os.path.isfile(path):
+        raise AttnError(f"{path}: no such picture.")
+    return _copy_picture(folder, path, "attention.png")
+
+
+def _copy_pictures(folder, evaluations):
+    """Copy those of all lists; {list and scoring: {kind: file}} of the card."""
+    copied = {}
     for one in evaluations:
-        for title, file in one.results.get("pictures", {}).items():
+        scoring = one.results["scoring"]
+        title = f"{one.name}, {TITLES[scoring]}"
+        for kind, file in one.results.get("pictures", {}).items():
             path = one.folder / Path(file).with_suffix(".png")
             if path.is_file():
-                title = f"{title.replace('_', ' ')}, {one.name}"
-                files[title] = path, f"{one.name}_{path.name}"
-    for path, name in files.values():
-        (folder / "pictures").mkdir(exist_ok=True)
-        shutil.copyfile(path, folder / "pictures" / name)
-    return {title: f"pictures/{name}" for title, (_, name) in files.items()}
+                name = f"{one.name}_{scoring}_{path.name}"
+                copied.setdefault(title, {})[kind] = _copy_picture(
+                    folder, path, name
+                )
+    return copied
+
+
+def _copy_picture(folder, path, name):
+    (folder / "pictures").mkdir(exist_ok=True)
+    shutil.copyfile(path, folder / "pictures" / name)
+    return f"pictures/{name}"
 
 
 def _copy_calibration(folder, evaluations):

@@ -73,7 +73,7 @@ def run_facts(output_folder):
         recipe=_recipe(text),
         data=[Path(p).name for p in str(keys.get("data_folder")).split(",")],
         seed=keys.get("seed"),
-        loss=_class_name(keys.get("compute_cost")),
+        loss=_loss(keys.get("compute_cost")),
         augmentation=[
             word
             for key, word in (
@@ -98,7 +98,7 @@ def run_facts(output_folder):
 
 
 def find_evaluations(output_folder, more=()):
-    """Evaluations in a run's folder, in those right below it, and in others.
+    """Evaluations in a run's folder, up to two folders down, and in others.
 
     Arguments
     ---------
@@ -117,8 +117,9 @@ def find_evaluations(output_folder, more=()):
         One of ``more`` holds no results, or results cannot be read.
     """
     folder = Path(output_folder)
-    paths = [folder / "results.json", *folder.glob("*/results.json")]
-    paths = [path for path in paths if path.exists()]
+    # As deep as the demo has them, in verification/<list>.
+    patterns = ("results.json", "*/results.json", "*/*/results.json")
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
     paths += [_needed(Path(other) / "results.json") for other in more]
     by_place = {path.resolve(): path for path in paths}
     found = [Evaluation(p.parent, _results(p)) for p in by_place.values()]
@@ -174,8 +175,10 @@ def _recipe(text):
     return "hyperparams.yaml"
 
 
-def _class_name(node):
-    """Last word of the tag of a YAML node."""
+def _loss(node):
+    """Class of a YAML's loss; of the inner one where the host's wraps it."""
+    if isinstance(node, dict):
+        node = node.get("loss_fn", node)
     tag = getattr(node, "tag", None)
     return str(getattr(tag, "value", None) or "a loss").rpartition(".")[2]
 

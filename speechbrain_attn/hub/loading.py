@@ -57,6 +57,37 @@ def load(source, trust=False, device=None):
         need, or files elsewhere; its weights are missing, too many, of
         another shape, or a pickle that names code.
     """
+    path, hparams, place = build_model(source, trust)
+    folder, root, names = place
+    if not isinstance(hparams.get("pretrainer"), Pretrainer):
+        raise AttnError(f"{path}: has no pretrainer.")
+    _fill(hparams, folder, None if trust else root, names)
+    calibration = None
+    path = _inside(folder, "calibration.json", root)
+    if os.path.isfile(path):
+        calibration = Calibration.load(path)
+        try:
+            # Its thresholds are compared with cosines.
+            calibration.refuse_others("cosine", None)
+        except AttnError as error:
+            raise AttnError(f"{path}: {error}") from None
+    return SpeakerModel(hparams["modules"], hparams, calibration, device)
+
+
+def build_model(source, trust=False):
+    """What the YAML of a model builds, with weights that mean nothing yet.
+
+    Arguments and errors as for ``load``.
+
+    Returns
+    -------
+    path : str
+        The YAML.
+    hparams : dict
+        Of it; ``modules`` holds the parts of the network.
+    place : tuple
+        The folder, what its links may point into, and its names.
+    """
     folder, root, names = _find(str(source))
     path = _inside(folder, "hyperparams.yaml", root)
     if not os.path.isfile(path):
@@ -73,14 +104,7 @@ def load(source, trust=False, device=None):
     for part in NETWORK_PARTS:
         if not isinstance(modules, dict) or part not in modules:
             raise AttnError(f"{path}: has no modules with {part}.")
-    if not isinstance(hparams.get("pretrainer"), Pretrainer):
-        raise AttnError(f"{path}: has no pretrainer.")
-    _fill(hparams, folder, None if trust else root, names)
-    calibration = None
-    path = _inside(folder, "calibration.json", root)
-    if os.path.isfile(path):
-        calibration = Calibration.load(path)
-    return SpeakerModel(modules, hparams, calibration, device)
+    return path, hparams, (folder, root, names)
 
 
 def _find(source):
@@ -170,6 +194,13 @@ def _weights_path(pretrainer, name, folder, root, names):
             f"{value}, leads out of the folder. Copy the file into it, and "
             "leave the path out."
         )
+    collected = f"{name}.ckpt"
+    if not os.path.isfile(os.path.join(folder, value)) and os.path.isfile(
+        os.path.join(folder, collected)
+    ):
+        # A copy that the host fetched has its files by these names, whatever
+        # the paths of the YAML say.
+        value = collected
     path = _inside(folder, value, root)
     # What stands in for a .ckpt that is not there must not lead out, either.
     _inside(folder, os.path.splitext(value)[0] + ".safetensors", root)
@@ -179,7 +210,9 @@ def _weights_path(pretrainer, name, folder, root, names):
 def _load_statistics(norm, path, size):
     """Fill a normaliser with the mean of training embeddings, of ``size``."""
     values = read_values(path)
-    if set(values) != {"count", "glob_mean", "glob_std"}:
+    # Earlier versions of the host keep those of speakers there, too.
+    known = {name for name in values if not name.startswith("spk_dict_")}
+    if known != {"count", "glob_mean", "glob_std"}:
         raise AttnError(
             f"{path}: holds {', '.join(values) or 'nothing'}; want count, "
             "glob_mean and glob_std of an InputNormalization."

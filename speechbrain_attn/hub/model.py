@@ -4,7 +4,7 @@ import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
-from speechbrain_attn.dataio.batching import HOP_SAMPLES, pad_waveforms
+from speechbrain_attn.dataio.batching import padded_features
 from speechbrain_attn.errors import AttnError, TooShortError
 from speechbrain_attn.lobes.features import batch_features
 
@@ -86,15 +86,19 @@ class SpeakerModel(SpeakerRecognition):
         )
         if not all(getattr(part, "exact_padding", False) for part in network):
             # Padding would have a say.
-            alone = torch.ones(1)
-            rows = [self._forward(u.unsqueeze(0), alone) for u in utterances]
-            return torch.cat(rows)
-        hop = getattr(modules.compute_features, "hop_samples", HOP_SAMPLES)
-        return self._forward(*pad_waveforms(utterances, hop))
+            return torch.cat([self._embed_alone(wav) for wav in utterances])
+        feats, lengths = padded_features(
+            modules.compute_features, utterances, self.device
+        )
+        return self._embed_features(feats, lengths)
 
-    def _forward(self, wavs, lengths):
+    def _embed_alone(self, wav):
+        wavs, lengths = wav.unsqueeze(0), torch.ones(1)
         wavs, lengths = wavs.to(self.device), lengths.to(self.device)
         feats = batch_features(self.mods.compute_features, wavs, lengths)
+        return self._embed_features(feats, lengths)
+
+    def _embed_features(self, feats, lengths):
         feats = self.mods.mean_var_norm(feats, lengths)
         return self.mods.embedding_model(feats, lengths)
 

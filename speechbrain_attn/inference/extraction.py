@@ -15,14 +15,20 @@ from torch import nn
 from tqdm import tqdm
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE
-from speechbrain_attn.dataio.batching import pad_waveforms
-from speechbrain_attn.errors import AttnError, TooShortError
+from speechbrain_attn.dataio.batching import padded_features
+from speechbrain_attn.dataio.headers import read_header
+from speechbrain_attn.errors import AttnError, AudioError, TooShortError
 from speechbrain_attn.inference.buckets import (
     NUM_READERS,
     header_lengths,
     length_buckets,
     read_bucket,
     refuse_unreadable,
+)
+from speechbrain_attn.inference.long_audio import (
+    LONG_S,
+    can_embed_in_blocks,
+    embed_long_audio,
 )
 from speechbrain_attn.lobes.features import batch_features
 
@@ -77,6 +83,8 @@ def extract_embeddings(
     of this package) takes padded batches; any other gets batches of one
     length, so that each utterance has the embedding that it has alone. On a
     CPU as many batches are at work as torch has threads, each on one of them.
+    A recording beyond ``long_audio.LONG_S`` is embedded in blocks where the
+    network allows it, in fp32, so that memory does not grow with its length.
 
     The modules are moved to ``device``, run in eval mode, and left in the
     mode they came in.
@@ -183,6 +191,8 @@ def embedded_parts(buckets, job):
         start_thread = functools.partial(torch.set_num_threads, 1)
 
     def work(bucket):
+        if len(bucket) == 1 and _goes_in_blocks(bucket[0], job):
+            return _embed_in_blocks(bucket[0], job)
         wavs, refused = read_bucket(bucket, job.files)
         with turn, torch.inference_mode():
             return _embed_bucket(wavs, refused, job, exact)
@@ -249,6 +259,30 @@ def _inference_state(network, device):
             part.training = training
 
 
+def _goes_in_blocks(utterance, job):
+    """Whether an utterance is long, and the network takes it in blocks."""
+    try:
+        header = read_header(str(job.files[utterance]))
+    except AudioError:
+        return False  # reading it says why
+    return (
+        header.duration > LONG_S
+        and PRECISIONS[job.precision] is None
+        and can_embed_in_blocks(*job.network)
+    )
+
+
+def _embed_in_blocks(utterance, job):
+    """``Part`` of one long utterance."""
+    path = str(job.files[utterance])
+    try:
+        row = embed_long_audio(path, *job.network)
+    except AttnError as error:
+        refused = {utterance: type(error)(f"utterance {utterance!r}: {error}")}
+        return Part([], np.zeros((0, 0), np.float32), [], refused)
+    return Part([utterance], row[None], [read_header(path).samples], {})
+
+
 def _embed_bucket(wavs, refused, job, exact):
     """``Part`` of {utterance: waveform} and of those refused before."""
     rows = {}
@@ -294,20 +328,19 @@ def _embed(batch, job, exact):
     """Embeddings [batch, embedding_size] of {utterance: waveform}."""
     compute_features, mean_var_norm, embedding_model = job.network
     if exact:
-        wavs, lengths = pad_waveforms(list(batch.values()))
+        feats, lengths = padded_features(
+            compute_features, list(batch.values()), job.device
+        )
     else:
         # No padding to whole hops either: as the network has it alone.
-        wavs, lengths = (
-            torch.stack(list(batch.values())),
-            torch.ones(len(batch)),
-        )
-    wavs, lengths = wavs.to(job.device), lengths.to(job.device)
-    feats = batch_features(compute_features, wavs, lengths)
+        wavs = torch.stack(list(batch.values())).to(job.device)
+        lengths = torch.ones(len(batch), device=job.device)
+        feats = batch_features(compute_features, wavs, lengths)
     feats = mean_var_norm(feats, lengths)
     dtype = PRECISIONS[job.precision]
     try:
         with torch.autocast(
-            wavs.device.type, dtype=dtype, enabled=dtype is not None
+            feats.device.type, dtype=dtype, enabled=dtype is not None
         ):
             embeddings = embedding_model(feats, lengths)
     except RuntimeError as error:

@@ -17,6 +17,9 @@ from speechbrain_attn.nnet.streaming import (
     pool_so_far,
 )
 
+# Seconds from which on a recording had better be embedded in blocks: the same
+# result, and the time is that of one pass.
+LONG_S = 300
 _FEW_HOPS = 100  # less than a second waits for more before features are made
 
 
@@ -48,6 +51,15 @@ def embed_long_audio(path, compute_features, mean_var_norm, embedding_model):
     for wav in waveform_blocks(path):
         audio.feed(wav)
     return audio.finish()
+
+
+def can_embed_in_blocks(compute_features, mean_var_norm, embedding_model):
+    """Whether ``LongAudio`` takes these parts."""
+    try:
+        _check_parts(compute_features, mean_var_norm, embedding_model)
+    except AttnError:
+        return False
+    return True
 
 
 class LongAudio:
@@ -228,7 +240,10 @@ class LongAudio:
         hops = -(-len(self._waiting) // hop)
         count = hops - self._known_hops
         if count > 0:
-            missing = hops * hop - len(self._waiting)
+            whole = hops * hop
+            if getattr(self._features, "takes_lengths", False):
+                whole = hop  # they want to know where the recording ends
+            missing = max(0, whole - len(self._waiting))
             wav = torch.nn.functional.pad(self._waiting, (0, missing))
             self._add_raw(wav, count, None)
         self._waiting = torch.zeros(0)

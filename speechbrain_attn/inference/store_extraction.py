@@ -13,6 +13,7 @@ from torch import distributed
 from speechbrain_attn.dataio.headers import SAMPLE_RATE
 from speechbrain_attn.dataio.manifest import csv_lines
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.hub.fingerprint import files_sha256, network_sha256
 from speechbrain_attn.inference.buckets import (
     header_lengths,
     length_buckets,
@@ -24,7 +25,6 @@ from speechbrain_attn.inference.extraction import (
     embedded_parts,
     progress_bar,
 )
-from speechbrain_attn.inference.fingerprint import files_sha256, network_sha256
 from speechbrain_attn.inference.journal import Journal, embeddings_at, entries
 from speechbrain_attn.scoring.store import (
     LEFT_OUT_FILE,
@@ -116,11 +116,18 @@ def extract_to_store(
     return EmbeddingStore.open(folder)
 
 
+def left_out(store):
+    """Path -> reason, of files of a store that could not be embedded."""
+    path = store.folder / LEFT_OUT_FILE
+    with open(
+        path, encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
+        return {row["path"]: row["reason"] for row in csv.DictReader(file)}
+
+
 def num_left_out(store):
     """How many files of an extracted store could not be embedded."""
-    path = store.folder / LEFT_OUT_FILE
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        return sum(1 for _ in csv.reader(file)) - 1
+    return len(left_out(store))
 
 
 def _place_in_group():

@@ -11,25 +11,27 @@ import speechbrain as sb
 import yaml
 from speechbrain.utils.distributed import infer_device
 
-from speechbrain_attn.dataio.trials import trial_files
-from speechbrain_attn.dataio.utterance_files import utterance_files
+from speechbrain_attn.dataio.utterance_files import trial_files, utterance_files
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.hparams import load_hparams
-from speechbrain_attn.hub.folder import NETWORK_PARTS
-from speechbrain_attn.hub.pretrained import load_pretrained
-from speechbrain_attn.inference.extraction import batch_settings
-from speechbrain_attn.inference.fingerprint import (
+from speechbrain_attn.hub.fingerprint import (
     file_states_sha256,
     network_sha256,
 )
+from speechbrain_attn.hub.folder import NETWORK_PARTS
+from speechbrain_attn.hub.pretrained import load_pretrained
+from speechbrain_attn.inference.extraction import batch_settings
 from speechbrain_attn.inference.store_extraction import (
     extract_to_store,
     num_left_out,
 )
-from speechbrain_attn.scoring.inputs import cohort_of, read_list
+from speechbrain_attn.scoring.calibrated import read_calibration
+from speechbrain_attn.scoring.cohort import cohort_of
+from speechbrain_attn.scoring.comparison import read_comparison
+from speechbrain_attn.scoring.inputs import Inputs, read_list
 from speechbrain_attn.scoring.options import ScoringOptions
 from speechbrain_attn.scoring.results_page import printed
-from speechbrain_attn.scoring.run import Lists, read_comparison, run_scoring
+from speechbrain_attn.scoring.run import run_scoring
 from speechbrain_attn.scoring.store import STORE_FILE, EmbeddingStore
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ def verify_lists(arguments, **defaults):
     hparams = load_hparams(hparams_file, overrides)
     check_keys(hparams, hparams_file)
     options, stores_folder = _options({**defaults, **_split(hparams)[0], **own})
+    calibration = read_calibration(options)
     test = read_list(hparams["verification_file"], options)
     development = None
     if options.development_file is not None:
@@ -92,10 +95,12 @@ def verify_lists(arguments, **defaults):
         run_opts.device or infer_device(),
         run_opts.precision,
     )
-    lists = _lists(embed, files, test, development, options)
+    inputs = _inputs(embed, files, test, development, options)._replace(
+        calibration=calibration, compared=compared
+    )
     model = Path(str(hparams.get("pretrain_path", hparams_file)))
     results = run_scoring(
-        options, lists, compared, output_folder, "/".join(model.parts[-2:])
+        options, inputs, output_folder, "/".join(model.parts[-2:])
     )
     for line in printed(results):
         logger.debug(line)  # for log.txt alone: info is on the terminal too
@@ -157,7 +162,7 @@ def _is_store(path):
     return (Path(path) / STORE_FILE).exists()
 
 
-def _lists(embed, files, test, development, options):
+def _inputs(embed, files, test, development, options):
     """The lists with their stores, after what is missing was embedded."""
     cohort, path = None, options.cohort
     if path is not None:
@@ -168,7 +173,7 @@ def _lists(embed, files, test, development, options):
             store = EmbeddingStore.open(path)
         name = os.path.basename(os.path.normpath(path))
         cohort = cohort_of(store, name, options.utt2spk)
-    return Lists(
+    return Inputs(
         test,
         [embed(files["test"])],
         development,

@@ -238,11 +238,14 @@ class SpecAugment(nn.Module):
                     (1, num_time_masks, time_width),
                     (2, num_mel_masks, mel_width),
                 )
+                if count
             )
         )
 
     def forward(self, feats, lengths):
         """Features [batch, frames, mels] with masks; lengths are not read."""
+        if not len(self.drops):
+            return feats
         return self.drops(feats.clone())  # the host's part writes in place
 
 

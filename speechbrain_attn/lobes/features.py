@@ -55,6 +55,7 @@ class Fbank(InPasses):
     """
 
     exact_padding = True  # of waveforms padded to whole hops
+    first_centre = 0  # of the first window, in hops
 
     def __init__(
         self,
@@ -155,6 +156,7 @@ class KaldiFbank(InPasses):
     """
 
     exact_padding = True
+    first_centre = 0.5  # of the first window, in hops
     num_passes = 0  # nothing of a whole utterance (``streaming.InPasses``)
     # Its last windows look ahead, so it must know where an utterance ends.
     takes_lengths = True
@@ -194,7 +196,7 @@ class KaldiFbank(InPasses):
         if lengths is None:
             lengths = torch.ones(wavs.shape[0], device=wavs.device)
         samples = frames_of_lengths(lengths, wavs.shape[1]).unsqueeze(1)
-        frames = (wavs.shape[1] + self.hop_samples // 2) // self.hop_samples
+        frames = self.num_frames(wavs.shape[1])
         starts = torch.arange(frames, device=wavs.device) * self.hop_samples
         starts = starts + (self.hop_samples - self.window_samples) // 2
         inside = torch.arange(self.window_samples, device=wavs.device)
@@ -211,6 +213,10 @@ class KaldiFbank(InPasses):
             power = torch.fft.rfft(windows, n=self.n_fft).abs().square()
             energies = power @ self.filters
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
+
+    def num_frames(self, samples):
+        """Frames of so many samples, an integer or an integer tensor."""
+        return (samples + self.hop_samples // 2) // self.hop_samples
 
     def block(self, wavs):
         """Features; they need ``context_hops`` of the waveform around them."""

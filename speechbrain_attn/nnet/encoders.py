@@ -4,7 +4,9 @@ Each has ``input_size`` and ``output_size``; ``forward(x, lengths=None)`` gives
 frames whose padding is zero, ``output_frames(frames)`` how many frames come
 out, and ``output_lengths(lengths, frames)`` their relative lengths, which are
 what a pooling wants next. ``exact_padding`` says that padding has no influence,
-``stride`` and ``context`` how far an encoder looks (``streaming``).
+``stride`` and ``context`` how far an encoder looks (``streaming``), and
+``first_centre`` at which frame of the input its first one has its centre; those
+that follow have it ``stride`` frames later each.
 """
 
 import torch
@@ -87,10 +89,11 @@ class TDNNEncoder(nn.Module):
                 )
             )
             self.norms.append(
-                nn.BatchNorm1d(size, momentum=bn_momentum, affine=bn_affine)
+                nn.BatchNorm2d(size, momentum=bn_momentum, affine=bn_affine)
             )
             input_size = size
         self.stride = 1
+        self.first_centre = 0
         self.context = sum(
             dilation * (kernel_size // 2)
             for kernel_size, dilation in zip(
@@ -117,16 +120,30 @@ class TDNNEncoder(nn.Module):
         padding, which may hold anything.
         """
         mask = frame_mask(lengths, x.shape[1])
-        x = clean(x, mask).transpose(1, 2)
-        gaps = None if mask is None else ~mask.unsqueeze(1)
+        # As images of one line, [batch, channels, 1, frames], whose channels
+        # lie side by side in memory as they do in x: convolutions and batch
+        # norm then move nothing.
+        x = clean(x, mask).transpose(1, 2).unsqueeze(2)
+        own = None if mask is None else mask[:, None, None, :]
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(torch.relu(conv(x)))
+            x = norm(torch.relu(_convolve(conv, x)))
             # Biases and batch norm make padding non-zero, and the next layer
             # would look at it.
-            if gaps is not None:
-                x = x.masked_fill(gaps, 0.0)
-        x = x if self.projection is None else self.projection(x)
-        return x.transpose(1, 2)
+            if own is not None:
+                x = torch.where(own, x, 0.0)
+        x = x if self.projection is None else _convolve(self.projection, x)
+        return x.squeeze(2).transpose(1, 2)
+
+
+def _convolve(conv, x):
+    """Conv1d ``conv`` of [batch, channels, 1, frames], as a Conv2d."""
+    return nn.functional.conv2d(
+        x,
+        conv.weight.unsqueeze(2),
+        conv.bias,
+        padding=(0, *conv.padding),
+        dilation=(1, *conv.dilation),
+    )
 
 
 class VGGEncoder(nn.Module):
@@ -179,6 +196,8 @@ class VGGEncoder(nn.Module):
                 previous = size
         self.num_blocks = len(channels)
         self.stride = 2**self.num_blocks
+        # Convolutions look as far to either side; pooling takes whole blocks.
+        self.first_centre = (self.stride - 1) / 2
         # The two convolutions of a block at a stride of s look 2 s frames to
         # either side: 2 (1 + 2 + 4 + ...), less than twice the whole stride.
         self.context = 2 * self.stride

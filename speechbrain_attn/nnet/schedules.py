@@ -54,6 +54,46 @@ def regroup(optimizer, groups):
         new["lr"] *= new["lr_factor"]
 
 
+def spare_from_decay(optimizer, modules):
+    """Take weight decay off the parameters that it does no good to.
+
+    Biases, the weights of norms and temperatures, which are vectors or single
+    numbers, and the learned queries of attention (parameters whose name ends
+    in "query"): their size is the sharpness of the softmax, and decay would
+    draw it towards plain averaging. They get groups of their own, with the
+    ``lr_factor`` of the group that they were in.
+
+    Arguments
+    ---------
+    optimizer : torch.optim.Optimizer
+        As for ``regroup``.
+    modules : iterable of torch.nn.Module
+        Whose parameters it holds.
+
+    Example
+    -------
+    >>> layer = nn.Linear(2, 3)
+    >>> optimizer = torch.optim.SGD(layer.parameters(), 0.1, weight_decay=0.5)
+    >>> spare_from_decay(optimizer, [layer])
+    >>> for group in optimizer.param_groups:
+    ...     print(list(group["params"][0].shape), group["weight_decay"])
+    [3, 2] 0.5
+    [3] 0.0
+    """
+    spared = {
+        id(parameter)
+        for module in modules
+        for name, parameter in module.named_parameters()
+        if parameter.dim() < 2 or name.endswith("query")
+    }
+    for group in list(optimizer.param_groups):
+        moved = [one for one in group["params"] if id(one) in spared]
+        if moved:
+            factor = group.get("lr_factor", 1.0)
+            new = {"params": moved, "lr_factor": factor, "weight_decay": 0.0}
+            regroup(optimizer, [new])
+
+
 class MarginRamp:
     """Raises the margin of an additive angular margin loss from 0, linearly.
 
@@ -63,8 +103,8 @@ class MarginRamp:
     Arguments
     ---------
     loss : object
-        Has the attributes of the host's ``AdditiveAngularMargin``: ``margin``
-        in radians, and ``cos_m``, ``sin_m``, ``th``, ``mm``, derived from it.
+        With an attribute ``margin``, in radians where it is angular; of the
+        host's ``AdditiveAngularMargin`` what is derived from it is set, too.
     final_margin : float
         In radians; reached after ``warmup_steps`` batches.
     warmup_steps : int
@@ -89,6 +129,8 @@ class MarginRamp:
         part = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         margin = part * self.final_margin
         self.loss.margin = margin
+        if not hasattr(self.loss, "cos_m"):
+            return
         self.loss.cos_m = math.cos(margin)
         self.loss.sin_m = math.sin(margin)
         # Beyond pi - margin the angle plus margin would wrap round.

@@ -1,7 +1,8 @@
 """Score a trial list from stored embeddings of any origin.
 
     python -m speechbrain_attn.scoring --embeddings STORE --trials LIST \\
-        [--cohort STORE] [--plda train] [--development LIST] [--compare OTHER]
+        [--cohort STORE] [--plda train] [--compare OTHER] \\
+        [--development LIST | --calibration calibration.json]
 
 ``recipes/VoxCeleb/extract_speaker_embeddings.py`` writes stores, and so does
 ``speechbrain_attn.scoring.store.EmbeddingStore.create``.
@@ -11,22 +12,21 @@ import argparse
 import dataclasses
 
 from speechbrain_attn.errors import exit_on_error
-from speechbrain_attn.scoring.inputs import cohort_of, read_list
+from speechbrain_attn.scoring.calibrated import read_calibration
+from speechbrain_attn.scoring.cohort import cohort_of
+from speechbrain_attn.scoring.comparison import read_comparison
+from speechbrain_attn.scoring.inputs import Inputs, read_list
 from speechbrain_attn.scoring.options import ScoringOptions
 from speechbrain_attn.scoring.results_page import printed
-from speechbrain_attn.scoring.run import (
-    Lists,
-    read_comparison,
-    run_scoring,
-)
+from speechbrain_attn.scoring.run import run_scoring
 from speechbrain_attn.scoring.store import EmbeddingStore
 from speechbrain_attn.scoring.systems import TITLES
 
 
-def parse(arguments):
+def parse(arguments, prog):
     """The command line, as a namespace; names as in ``ScoringOptions``."""
     parser = argparse.ArgumentParser(
-        prog="python -m speechbrain_attn.scoring",
+        prog=prog,
         description="Score a trial list from stored embeddings.",
     )
     add = parser.add_argument
@@ -55,6 +55,17 @@ def parse(arguments):
         metavar="LIST",
         help="list of other speakers, for calibration and fusion",
     )
+    add(
+        "--duration-term",
+        action="store_true",
+        help="calibrate with durations too",
+    )
+    add(
+        "--calibration",
+        metavar="FILE",
+        help="calibration.json of an earlier run, for these scores",
+    )
+    add("--p-target", type=float, metavar="P", help="prior of a decision")
     add("--compare", metavar="OTHER", help="scores.txt of the list, or a store")
     add("--enrol-map", metavar="FILE", help="lines `model utterance ...`")
     add("--utt2spk", metavar="FILE", help="lines `utterance speaker`")
@@ -66,13 +77,14 @@ def parse(arguments):
 
 
 @exit_on_error
-def main(arguments=None):
-    """Read, score, print."""
-    given = parse(arguments)
+def main(arguments=None, prog="python -m speechbrain_attn.scoring"):
+    """Read, score, print; ``prog`` is how its help calls the command."""
+    given = parse(arguments, prog)
     fields = dataclasses.fields(ScoringOptions)
     options = ScoringOptions(
         **{field.name: getattr(given, field.name) for field in fields}
     )
+    calibration = read_calibration(options)
     stores = [EmbeddingStore.open(folder) for folder in given.embeddings]
     test = read_list(given.trials, options)
     development = cohort = None
@@ -83,8 +95,15 @@ def main(arguments=None):
         cohort = cohort_of(store, store.folder.name, options.utt2spk)
     results = run_scoring(
         options,
-        Lists(test, stores, development, stores, cohort),
-        read_comparison(options, test, given.output),
+        Inputs(
+            test,
+            stores,
+            development,
+            stores if development else None,
+            cohort,
+            calibration,
+            read_comparison(options, test, given.output),
+        ),
         given.output,
         made_by=", ".join(store.folder.name for store in stores),
     )

@@ -6,17 +6,17 @@ import numpy as np
 from scipy.special import expit
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.scoring.durations import checked_durations
 from speechbrain_attn.scoring.error_counts import (
     bayes_thresholds,
     costs_of_errors,
 )
 from speechbrain_attn.scoring.logistic import logistic_regression
-from speechbrain_attn.scoring.metrics import as_array, checked
-from speechbrain_attn.scoring.strict_json import (
-    dataclass_from_json,
-    dataclass_to_json,
+from speechbrain_attn.scoring.metrics import (
+    as_array,
+    checked,
+    checked_durations,
 )
+from speechbrain_attn.scoring.strict_json import JsonFile
 from speechbrain_attn.scoring.thresholds import (
     THRESHOLDS,
     Threshold,
@@ -26,6 +26,7 @@ from speechbrain_attn.scoring.thresholds import (
 # Errors for a rate that is within 30 % of its estimate with a probability of
 # 90 %, if trials were independent (the "rule of 30").
 ENOUGH_ERRORS = 30
+P_TARGET = 0.05  # where minDCF is usually read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class DurationTerm:
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class Calibration(JsonFile):
     """From a score to a log-likelihood ratio, a posterior and a decision.
 
     The natural log-likelihood ratio of "same speaker" to "not the same" is
@@ -67,6 +68,11 @@ class Calibration:
 
     Arguments
     ---------
+    scoring : str
+        Name of the scores that it was fitted on, as in ``systems.TITLES``.
+    model_sha256 : str or None
+        Hash of the network that made the embeddings; None where that is not
+        known.
     slope : float
         Above 0; nats for each unit of the score.
     offset : float
@@ -99,6 +105,8 @@ class Calibration:
     array([False, False,  True])
     """
 
+    scoring: str
+    model_sha256: str | None
     slope: float
     offset: float
     duration_term: DurationTerm | None
@@ -133,18 +141,19 @@ class Calibration:
         cls,
         scores,
         labels,
-        p_target=0.05,
+        p_target=P_TARGET,
         durations=None,
         trial_list="",
         num_speakers=None,
+        scoring="cosine",
+        model_sha256=None,
     ):
         """Fit by logistic regression on a development list.
 
         The cross entropy at a prior of ``p_target`` is minimised: targets
         weigh ``p_target`` together and nontargets the rest, whatever their
         numbers. The map is best near that prior. At 0.5 the cross entropy is
-        Cllr; the default is where minDCF is usually read, and costs Cllr
-        little.
+        Cllr; the default costs Cllr little.
 
         Arguments
         ---------
@@ -159,6 +168,10 @@ class Calibration:
             Name of the list, kept with the map.
         num_speakers : int, optional
             Speakers of the list, kept with the map.
+        scoring : str
+            Name of the scores, kept with the map: see ``refuse_others``.
+        model_sha256 : str, optional
+            Hash of the network, kept with the map.
 
         Raises
         ------
@@ -185,6 +198,8 @@ class Calibration:
             term = DurationTerm(*map(float, sides), *span)
         llrs = columns @ (slope, *sides)
         return cls(
+            scoring=scoring,
+            model_sha256=model_sha256,
             slope=float(slope),
             offset=offset,
             duration_term=term,
@@ -196,6 +211,35 @@ class Calibration:
             separable=bool(llrs[labels].min() > llrs[~labels].max()),
             thresholds=thresholds_of(scores, labels),
         )
+
+    def refuse_others(self, scoring, model_sha256):
+        """Refuse scores of another kind or of another model's embeddings.
+
+        Where the model of either is not known, there is nothing to refuse.
+
+        Arguments
+        ---------
+        scoring : str
+        model_sha256 : str or None
+            As those of the class.
+
+        Raises
+        ------
+        AttnError
+            They are not those that the map was fitted on.
+        """
+        if scoring != self.scoring:
+            raise AttnError(
+                f"was fitted on {self.scoring} scores, and these are "
+                f"{scoring}; score as it was fitted, or fit one for these."
+            )
+        known = None not in (self.model_sha256, model_sha256)
+        if known and self.model_sha256 != model_sha256:
+            raise AttnError(
+                "was fitted on another model's embeddings (sha256 "
+                f"{self.model_sha256[:12]}, and these have "
+                f"{model_sha256[:12]}); fit one for this model."
+            )
 
     def llr(self, scores, durations=None):
         """Natural log-likelihood ratio of each score, float64.
@@ -267,22 +311,6 @@ class Calibration:
                 "to come may well be another by a third or more."
             )
         return notes
-
-    def save(self, path):
-        """Write it as JSON, whole or not at all."""
-        dataclass_to_json(path, self)
-
-    @classmethod
-    def load(cls, path):
-        """Read what ``save`` wrote.
-
-        Raises
-        ------
-        AttnError
-            There is no such file, it is not JSON, or a field is missing,
-            unknown or not as it should be; the message names file and field.
-        """
-        return dataclass_from_json(path, cls)
 
 
 def _bayes_threshold(p_target, c_miss=1.0, c_fa=1.0):

@@ -3,34 +3,27 @@
 The trials of a speaker share a voice, so they are not independent: what is
 drawn again, with replacement, is speakers. Where speaker s is drawn c_s times,
 a target trial of s weighs c_s and a nontarget trial of a and b weighs c_a c_b.
-
-The interval is made on the scale of log-odds, where the draws of a low error
-rate are less skewed. At each end it takes the wider of two: Student's t around
-the value less the bias of the draws, and the percentiles of the draws mirrored
-at the value. Plain percentiles hold the true figure too seldom: few speakers
-spread the draws too little, and a minimum over thresholds (minDCF, minCllr) is
-too low on a finite list and lower still on its draws.
-``benchmarks/confidence.py`` measures both.
+``intervals`` tells what is made of the draws.
 """
 
+import itertools
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, ndtri, stdtrit
 
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.scoring.intervals import (
+    Drawn,
+    Interval,
+    interval_of,
+    scale_of,
+)
 from speechbrain_attn.scoring.metrics import checked
 from speechbrain_attn.scoring.weighted_metrics import weighted_metrics
 
 METRICS = ("eer", "min_dcf_0.01", "auc")
-
-
-class Interval(NamedTuple):
-    """A figure of the trials themselves and its confidence interval."""
-
-    value: float
-    low: float
-    high: float
+MOST_LEFT_OUT = 300  # one by one; of more speakers, so many tell the tails
 
 
 class Comparison(NamedTuple):
@@ -188,7 +181,7 @@ class SpeakerTrials:
         self.enrol, self.test = numbers.reshape(2, -1)
 
     def draw(self, scores, metrics=METRICS, replicates=1000, seed=0):
-        """Metrics of the trials as they are, and of draws of their speakers.
+        """Metrics of the trials, of draws of their speakers, without each.
 
         Arguments
         ---------
@@ -199,7 +192,7 @@ class SpeakerTrials:
         Returns
         -------
         dict
-            Metric to float64 [1 + replicates], first the trials as they are.
+            Metric to Drawn.
 
         Raises
         ------
@@ -214,13 +207,18 @@ class SpeakerTrials:
         )
         speaker = self.enrol[of_target]
         first, second = self.enrol[of_nontarget], self.test[of_nontarget]
-        drawn = np.array(
+        figures = np.array(
             [
                 measure(times[speaker], times[first] * times[second])
-                for times in self.times_drawn(replicates, seed)
+                for times in itertools.chain(
+                    self.times_drawn(replicates, seed), self._times_left_out()
+                )
             ]
         )
-        return dict(zip(metrics, drawn.T, strict=True))
+        return {
+            metric: Drawn(*np.split(column, [1, 1 + replicates]))
+            for metric, column in zip(metrics, figures.T, strict=True)
+        }
 
     def times_drawn(self, replicates, seed=0):
         """Yield how often each speaker counts, int64 [speakers].
@@ -236,25 +234,48 @@ class SpeakerTrials:
         if replicates < 2:
             raise AttnError(f"replicates: want at least 2, got {replicates}.")
         yield np.ones(self.num_speakers, dtype=np.int64)
-        pairs = np.unique(self.enrol * self.num_speakers + self.test)
-        pairs = np.stack(np.divmod(pairs, self.num_speakers))
-        same = pairs[0] == pairs[1]
-        speaker, (first, second) = pairs[0, same], pairs[:, ~same]
         generator = np.random.default_rng(seed)
         chances = np.full(self.num_speakers, 1 / self.num_speakers)
         while replicates:
             times = generator.multinomial(self.num_speakers, chances)
             # A draw of few speakers can leave no trial of a kind: draw again.
-            if times[speaker].any() and (times[first] * times[second]).any():
+            if self._both_kinds(times):
                 yield times
                 replicates -= 1
 
+    def _times_left_out(self):
+        """Yield the same without one speaker, for each or for many."""
+        speakers = np.arange(self.num_speakers)
+        if len(speakers) > MOST_LEFT_OUT:
+            generator = np.random.default_rng(0)
+            speakers = generator.choice(speakers, MOST_LEFT_OUT, replace=False)
+        for speaker in speakers:
+            times = np.ones(self.num_speakers, dtype=np.int64)
+            times[speaker] = 0
+            if self._both_kinds(times):
+                yield times
+
+    def _both_kinds(self, times):
+        """Whether trials of both kinds are left."""
+        (speaker, _), (first, second) = self._pairs
+        return times[speaker].any() and (times[first] * times[second]).any()
+
+    @cached_property
+    def _pairs(self):
+        """Speakers of both sides, each pair once: of targets, of nontargets."""
+        pairs = np.unique(self.enrol * self.num_speakers + self.test)
+        pairs = np.stack(np.divmod(pairs, self.num_speakers))
+        same = pairs[0] == pairs[1]
+        return pairs[:, same], pairs[:, ~same]
+
     def intervals(self, drawn, level=0.95):
         """Intervals of what ``draw`` returned, as ``bootstrap`` does."""
-        margin = self.margin(level)
         return {
-            metric: _interval(
-                figures, level, margin, *_scale(metric, self._unit(metric))
+            metric: interval_of(
+                figures,
+                self.num_speakers,
+                level,
+                *scale_of(metric, self._unit(metric)),
             )
             for metric, figures in drawn.items()
         }
@@ -264,40 +285,25 @@ class SpeakerTrials:
 
         Both drawn with the same metrics, replicates and seed.
         """
-        margin = self.margin(level)
-        compared = {}
+        compared, count = {}, self.num_speakers
         for metric, a in drawn_a.items():
             b, half = drawn_b[metric], self._unit(metric) / 2
-            log_ratio = np.log((a + half) / (b + half))
-            ratio = np.exp(_interval(log_ratio, level, margin))
-            if a[0] > 0 and b[0] > 0:
+            pairs = list(zip(a, b, strict=True))
+            difference = Drawn(*(one - other for one, other in pairs))
+            log_ratio = Drawn(
+                *(np.log((one + half) / (other + half)) for one, other in pairs)
+            )
+            ratio = np.exp(interval_of(log_ratio, count, level))
+            if a.value > 0 and b.value > 0:
                 # The half units moved the interval, perhaps off this value.
-                value = a[0] / b[0]
+                value = (a.value / b.value).item()
                 low, high = min(ratio[1], value), max(ratio[2], value)
                 ratio = np.array([value, low, high])
             compared[metric] = Comparison(
-                difference=_interval(a - b, level, margin),
+                difference=interval_of(difference, count, level),
                 ratio=Interval(*ratio.tolist()),
             )
         return compared
-
-    def margin(self, level):
-        """Half the width of an interval, in standard deviations of draws.
-
-        Student's t, since the spread of few speakers is not well known, and
-        wider by the root of n / (n - 1), since draws spread around their own
-        mean.
-
-        Raises
-        ------
-        AttnError
-            ``level`` lies outside (0, 1).
-        """
-        if not 0 < level < 1:
-            raise AttnError(f"level: want a number in (0, 1), got {level}.")
-        freedom = self.num_speakers - 1
-        student = stdtrit(freedom, (1 + level) / 2)
-        return student * np.sqrt(self.num_speakers / freedom)
 
     def _unit(self, metric):
         """The least step of a rate: one trial, or one pair of them for AUC."""
@@ -306,36 +312,3 @@ class SpeakerTrials:
         if metric == "auc":
             return 1 / (targets * nontargets)
         return 1 / min(targets, nontargets)
-
-
-def _scale(metric, unit):
-    """Where draws of a metric are near to normal, and the way back.
-
-    Half a unit keeps 0, and 1 where a metric ends there, finite.
-    """
-    if metric == "cllr" or metric.startswith("act_dcf"):
-        return (
-            lambda cost: np.log(cost + unit / 2),
-            lambda log: max(np.exp(log) - unit / 2, 0),
-        )
-    return (
-        lambda rate: logit((rate + unit / 2) / (1 + unit)),
-        lambda odds: np.clip(expit(odds) * (1 + unit) - unit / 2, 0, 1),
-    )
-
-
-def _interval(figures, level, margin, forward=np.array, back=float):
-    """Interval of figures: first that of the trials, then those of draws."""
-    value = float(figures[0])
-    if np.all(figures == value):
-        return Interval(value, value, value)
-    middle, *drawn = forward(figures)
-    drawn = np.subtract(drawn, middle)
-    tails = np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2])
-    tails *= margin / ndtri((1 + level) / 2)
-    half_width = margin * np.std(drawn, ddof=1)
-    bias = np.mean(drawn)
-    low = back(middle - max(bias + half_width, tails[0]))
-    high = back(middle - min(bias - half_width, tails[1]))
-    # Where the bias is large beside the spread, the value is still shown.
-    return Interval(value, float(min(low, value)), float(max(high, value)))

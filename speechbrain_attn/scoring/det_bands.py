@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from speechbrain_attn.scoring.confidence import SpeakerTrials
+from speechbrain_attn.scoring.intervals import margin_of
 from speechbrain_attn.scoring.metrics import checked
 
 NUM_POINTS = 200
@@ -69,35 +70,10 @@ def det_band(
     True
     """
     trials = SpeakerTrials(labels, enrol_speakers, test_speakers)
-    margin = trials.margin(level)
-    scores, labels = checked(scores, labels)
-    order = np.argsort(scores)[::-1]
-    # Trials of equal score are accepted together.
-    last = np.append(np.diff(scores[order]) != 0, True)
-    labels, enrol, test = (
-        kind[order] for kind in (trials.labels, trials.enrol, trials.test)
-    )
-    one = 1 / max(np.count_nonzero(~labels), 3)
+    margin = margin_of(level, trials.num_speakers)
+    one = 1 / max(np.count_nonzero(~trials.labels), 3)
     grid = ndtr(np.linspace(ndtri(one), ndtri(1 - one), NUM_POINTS))
-    # A draw without an error has no deviate: half an error stands for it.
-    least = 0.5 / np.count_nonzero(labels)
-    generator = np.random.default_rng(seed)
-    chances = np.full(trials.num_speakers, 1 / trials.num_speakers)
-    times = np.ones(trials.num_speakers, dtype=np.int64)
-    deviates = []
-    while len(deviates) < 1 + replicates:
-        target_weights = np.where(labels, times[enrol], 0)
-        nontarget_weights = np.where(labels, 0, times[enrol] * times[test])
-        found = np.append(0, np.cumsum(target_weights)[last])
-        accepted = np.append(0, np.cumsum(nontarget_weights)[last])
-        # A draw of few speakers can leave no trial of a kind: draw again.
-        if found[-1] and accepted[-1]:
-            # The lowest threshold that accepts no more than the grid says.
-            at = np.searchsorted(accepted, grid * accepted[-1], "right") - 1
-            missed = 1 - found[at] / found[-1]
-            deviates.append(ndtri(np.clip(missed, least, 1 - least)))
-        times = generator.multinomial(trials.num_speakers, chances)
-    own, *drawn = deviates
+    own, *drawn = _deviates(trials, scores, grid, replicates, seed)
     middle = 2 * own - np.mean(drawn, axis=0)
     half_width = margin * np.std(drawn, axis=0, ddof=1)
     return DetBand(
@@ -106,3 +82,28 @@ def det_band(
         ndtr(np.maximum(middle + half_width, own)),
         level,
     )
+
+
+def _deviates(trials, scores, grid, replicates, seed):
+    """Yield the normal deviate of false rejection at each point of the grid.
+
+    Of the trials as they are, then of each draw of their speakers.
+    """
+    scores, labels = checked(scores, trials.labels)
+    order = np.argsort(scores)[::-1]
+    # Trials of equal score are accepted together.
+    last = np.append(np.diff(scores[order]) != 0, True)
+    labels, enrol, test = (
+        side[order] for side in (labels, trials.enrol, trials.test)
+    )
+    # A draw without an error has no deviate: half an error stands for it.
+    least = 0.5 / np.count_nonzero(labels)
+    for times in trials.times_drawn(replicates, seed):
+        target_weights = np.where(labels, times[enrol], 0)
+        nontarget_weights = np.where(labels, 0, times[enrol] * times[test])
+        found = np.append(0, np.cumsum(target_weights)[last])
+        accepted = np.append(0, np.cumsum(nontarget_weights)[last])
+        # The lowest threshold that accepts no more than the grid says.
+        at = np.searchsorted(accepted, grid * accepted[-1], "right") - 1
+        missed = 1 - found[at] / found[-1]
+        yield ndtri(np.clip(missed, least, 1 - least))

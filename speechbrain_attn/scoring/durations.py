@@ -1,12 +1,14 @@
 """Equal error rate by the duration of the shorter side of a trial."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.scoring.confidence import Interval, bootstrap
-from speechbrain_attn.scoring.metrics import as_array, checked
+from speechbrain_attn.scoring.confidence import bootstrap
+from speechbrain_attn.scoring.intervals import Interval
+from speechbrain_attn.scoring.metrics import checked, checked_durations
 
 FEWEST_TRIALS = 10  # of a kind; of fewer an error rate says nothing
 
@@ -73,7 +75,29 @@ def eer_by_duration(
     [(1.0, 3.0, 20, 0.0), (3.0, 5.0, 20, 0.0)]
     """
     scores, labels = checked(scores, labels)
+    speakers = np.asarray(enrol_speakers), np.asarray(test_speakers)
     shorter = checked_durations(durations, scores).min(axis=1)
+    edges = _edges(edges, shorter)
+    # The last bin holds its end too.
+    bin_of = np.searchsorted(edges, shorter, side="right") - 1
+    bin_of[shorter == edges[-1]] -= 1
+    bins = []
+    for number, (start, stop) in enumerate(itertools.pairwise(edges.tolist())):
+        inside = bin_of == number
+        trials = (labels[inside], *(side[inside] for side in speakers))
+        targets = int(np.count_nonzero(trials[0]))
+        nontargets = len(trials[0]) - targets
+        rate = None
+        if min(targets, nontargets) >= FEWEST_TRIALS:
+            rate = bootstrap(
+                scores[inside], *trials, ("eer",), replicates, seed=seed
+            )["eer"]
+        bins.append(DurationBin(start, stop, targets, nontargets, rate))
+    return bins
+
+
+def _edges(edges, shorter):
+    """Edges of the bins, rising; a number asks for so many equal bins."""
     if np.ndim(edges) == 0:
         shares = np.linspace(0, 1, edges + 1)
         # Durations are often rounded, so two quantiles can be the same.
@@ -84,44 +108,4 @@ def eer_by_duration(
             f"edges: want two or more rising durations, got {edges.tolist()}; "
             "trials of a single duration have no bins."
         )
-    bins = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
-        inside = (shorter >= start) & (shorter < stop)
-        if stop == edges[-1]:
-            inside |= shorter == stop
-        targets = int(np.count_nonzero(labels[inside]))
-        nontargets = int(np.count_nonzero(inside)) - targets
-        interval = None
-        if min(targets, nontargets) >= FEWEST_TRIALS:
-            interval = bootstrap(
-                scores[inside],
-                labels[inside],
-                np.asarray(enrol_speakers)[inside],
-                np.asarray(test_speakers)[inside],
-                metrics=("eer",),
-                replicates=replicates,
-                seed=seed,
-            )["eer"]
-        bins.append(
-            DurationBin(
-                float(start), float(stop), targets, nontargets, interval
-            )
-        )
-    return bins
-
-
-def checked_durations(durations, scores):
-    """Seconds as float64, of two sides for each score, all above 0."""
-    durations = as_array(durations).astype(np.float64)
-    if durations.shape != (*scores.shape, 2):
-        raise AttnError(
-            f"durations: want shape {(*scores.shape, 2)}, the seconds of both "
-            f"sides of each trial, got {durations.shape}."
-        )
-    bad = np.flatnonzero(~((durations > 0) & np.isfinite(durations)))
-    if len(bad):
-        raise AttnError(
-            f"durations: trial {bad[0] // 2} has {durations.flat[bad[0]]}; "
-            "want seconds above 0."
-        )
-    return durations
+    return edges

@@ -14,10 +14,7 @@ from speechbrain_attn.errors import AttnError
 from speechbrain_attn.scoring.logistic import logistic_regression
 from speechbrain_attn.scoring.metrics import checked
 from speechbrain_attn.scoring.rows import trial_rows
-from speechbrain_attn.scoring.strict_json import (
-    dataclass_from_json,
-    dataclass_to_json,
-)
+from speechbrain_attn.scoring.strict_json import JsonFile
 
 
 def quality_measures(
@@ -89,7 +86,7 @@ def _logarithms(values, name):
 
 
 @dataclasses.dataclass(frozen=True)
-class Fusion:
+class Fusion(JsonFile):
     """Natural log-likelihood ratio of a trial, a weighted sum of its inputs.
 
     Made by ``Fusion.fit`` or ``Fusion.load``.
@@ -172,22 +169,6 @@ class Fusion:
             )
         weights = np.array(list(self.weights.values()))
         return _columns(inputs, self.weights) @ weights + self.offset
-
-    def save(self, path):
-        """Write it as JSON, under another name first."""
-        dataclass_to_json(path, self)
-
-    @classmethod
-    def load(cls, path):
-        """Read what ``save`` wrote.
-
-        Raises
-        ------
-        AttnError
-            There is no such file, it is not JSON, or a field is missing,
-            unknown or not as it should be; the message names file and field.
-        """
-        return dataclass_from_json(path, cls)
 
 
 def _columns(inputs, names):

@@ -1,4 +1,4 @@
-"""Embeddings out of stores, for the rows of trial lists and for a cohort."""
+"""What a scoring run takes: trial lists, and embeddings of their rows."""
 
 import logging
 from typing import NamedTuple
@@ -7,10 +7,16 @@ import numpy as np
 
 from speechbrain_attn.dataio.tree import strip_extension
 from speechbrain_attn.dataio.trial_speakers import speaker_names
-from speechbrain_attn.dataio.trials import trials_from_file
+from speechbrain_attn.dataio.trials import Trials, trials_from_file
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.scoring.normalisation import shared_speakers
-from speechbrain_attn.scoring.rows import blocks, same_size
+from speechbrain_attn.scoring.calibration import Calibration
+from speechbrain_attn.scoring.cohort import Cohort
+from speechbrain_attn.scoring.rows import (
+    NO_DIRECTION,
+    row_lengths,
+    same_size,
+    without_direction,
+)
 from speechbrain_attn.scoring.systems import TrialEmbeddings
 
 logger = logging.getLogger(__name__)
@@ -22,21 +28,32 @@ class ListedTrials(NamedTuple):
     ``speakers`` [rows] are numbers, ``names`` the set of the speakers.
     """
 
-    trials: object
+    trials: Trials
     speakers: np.ndarray
     names: set
 
 
-class Cohort(NamedTuple):
-    """Utterances to compare with and to train on.
+class Inputs(NamedTuple):
+    """All that one run reads, each None where it is not given.
 
-    ``name`` is for people; ``embeddings`` [utterances, embedding_size];
-    ``speakers`` [utterances] names.
+    ``stores`` and ``development_stores`` are lists of EmbeddingStore that
+    hold the utterances of the lists; ``compared`` [trials] scores of another
+    system.
     """
 
-    name: str
-    embeddings: np.ndarray
-    speakers: np.ndarray
+    test: ListedTrials
+    stores: list
+    development: ListedTrials | None = None
+    development_stores: list | None = None
+    cohort: Cohort | None = None
+    calibration: Calibration | None = None
+    compared: np.ndarray | None = None
+
+    @property
+    def all_stores(self):
+        """Those of the lists and of the cohort."""
+        cohort = [self.cohort.store] if self.cohort else []
+        return [*self.stores, *(self.development_stores or []), *cohort]
 
 
 def read_list(path, options):
@@ -62,7 +79,42 @@ def read_list(path, options):
     return ListedTrials(trials, speakers, set(names))
 
 
-def trial_embeddings(listed, stores):
+def model_of(stores):
+    """Hash of the network that made the embeddings of all stores.
+
+    Arguments
+    ---------
+    stores : list of EmbeddingStore
+
+    Returns
+    -------
+    str or None
+        None where no store names its network.
+
+    Raises
+    ------
+    AttnError
+        Two stores are of different networks or sizes; names both.
+    """
+    first, known = stores[0], None
+    for store in stores:
+        size = first.embeddings.shape[1]
+        same_size(store.embeddings, size, store.folder, first.folder)
+        model = store.settings.get("model_sha256")
+        if model is None:
+            continue
+        known = known or store
+        other = known.settings["model_sha256"]
+        if model != other:
+            raise AttnError(
+                f"{known.folder} and {store.folder}: are of different models "
+                f"(sha256 {other[:12]} and {model[:12]}), so that their "
+                "embeddings cannot be compared. Extract both with one model."
+            )
+    return known and known.settings["model_sha256"]
+
+
+def trial_embeddings(listed, stores, takes_durations=None):
     """Embeddings of the rows of a trial list.
 
     Arguments
@@ -70,6 +122,9 @@ def trial_embeddings(listed, stores):
     listed : ListedTrials
     stores : list of EmbeddingStore
         Together they hold every utterance of the list.
+    takes_durations : str or None
+        What cannot do without durations, for messages; with None, a duration
+        that is not known leaves all durations out.
 
     Returns
     -------
@@ -79,24 +134,34 @@ def trial_embeddings(listed, stores):
     ------
     AttnError
         An utterance is in none of the stores or there twice, its embedding
-        is zero or not finite, or the sizes of the stores differ.
+        is zero or not finite, its duration is not above 0, or not known and
+        wanted; or as ``model_of``.
     """
     trials = listed.trials
+    model_of(stores)
     _refuse_twice(stores)
     folders = " and ".join(str(store.folder) for store in stores)
     ids = [name for store in stores for name in store.ids]
     rows = trials.rows_among(ids, folders)
     embeddings, durations = _gather(stores, rows)
-    norms = _norms(embeddings)
-    bad = _without_direction(norms)
-    if len(bad):
-        name = trials.utterances[bad[0]]
+
+    def where(row):
+        """The line that names an utterance, and its name and store."""
         ends = np.cumsum([len(store) for store in stores])
-        store = stores[np.searchsorted(ends, rows[bad[0]], side="right")]
+        store = stores[np.searchsorted(ends, rows[row], side="right")]
+        name = trials.utterances[row]
+        return trials.place_of(name), f"utterance {name!r} in {store.folder}"
+
+    norms = row_lengths(embeddings)
+    bad = without_direction(norms)
+    if len(bad):
+        place, utterance = where(bad[0])
         raise AttnError(
-            f"{trials.place_of(name)}: the embedding of utterance {name!r} in "
-            f"{store.folder} has norm {norms[bad[0]]}, {_NO_DIRECTION}"
+            f"{place}: the embedding of {utterance} has norm {norms[bad[0]]}, "
+            f"{NO_DIRECTION}; was the utterance empty, or the network not "
+            "trained? Mend that and extract again."
         )
+    known = _durations_known(durations, where, takes_durations)
     if trials.enrolment:
         members, bounds = trials.enrolment.members, trials.enrolment.bounds
         # A model is as loud as its utterances are, and as long as them all.
@@ -113,14 +178,8 @@ def trial_embeddings(listed, stores):
         trials.labels,
         listed.speakers,
         norms,
-        None if np.isnan(durations).any() else durations,
+        durations if known else None,
     )
-
-
-_NO_DIRECTION = (
-    "so it has no direction to compare; was the utterance empty, or the "
-    "network not trained? Mend that and extract again."
-)
 
 
 def _refuse_twice(stores):
@@ -137,21 +196,6 @@ def _refuse_twice(stores):
             held[name] = store.folder
 
 
-def _norms(embeddings):
-    """Lengths of the rows, [rows] float64, however many a store has."""
-    norms = np.empty(len(embeddings))
-    for part in blocks(len(norms)):
-        # float64: squares of float32 overflow above 1e19.
-        rows = embeddings[part].astype(np.float64)
-        norms[part] = np.linalg.norm(rows, axis=1)
-    return norms
-
-
-def _without_direction(norms):
-    """Rows whose embedding is zero or not finite, by their lengths."""
-    return np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
-
-
 def _gather(stores, rows):
     """Embeddings and seconds of rows that count through several stores."""
     size = stores[0].embeddings.shape[1]
@@ -159,7 +203,6 @@ def _gather(stores, rows):
     durations = np.empty(len(rows), dtype=np.float32)
     first = 0
     for store in stores:
-        same_size(store.embeddings, size, store.folder, stores[0].folder)
         mine = (rows >= first) & (rows < first + len(store))
         embeddings[mine] = store.embeddings[rows[mine] - first]
         durations[mine] = store.durations[rows[mine] - first]
@@ -167,132 +210,31 @@ def _gather(stores, rows):
     return embeddings, durations
 
 
-def cohort_of(store, name, utt2spk=None):
-    """All utterances of a store as a cohort.
+def _durations_known(durations, where, takes_durations):
+    """Whether all seconds are known; refuses such as cannot be.
 
-    Arguments
-    ---------
-    store : EmbeddingStore
-    name : str
-        For people.
-    utt2spk : str or None
-        As in ``ScoringOptions``.
-
-    Returns
-    -------
-    Cohort
-
-    Raises
-    ------
-    AttnError
-        As ``speaker_names``; an embedding is zero or not finite, or there
-        are fewer than two speakers.
+    ``where`` tells the place and the name of a row.
     """
-    names = [strip_extension(name) for name in store.ids]
-    speakers = np.array(speaker_names(names, utt2spk))
-    num_speakers = len(set(speakers.tolist()))
-    if num_speakers < 2:
-        raise AttnError(
-            f"cohort {store.folder}: want at least 2 speakers, got "
-            f"{num_speakers} in {len(store):,} utterances. Take a larger "
-            "cohort, or give utt2spk if their names do not tell the speakers."
-        )
-    norms = _norms(store.embeddings)
-    bad = _without_direction(norms)
+    bad = np.flatnonzero((durations <= 0) | np.isinf(durations))
     if len(bad):
+        place, utterance = where(bad[0])
         raise AttnError(
-            f"cohort {store.folder}: the embedding of utterance "
-            f"{store.ids[bad[0]]!r} has norm {norms[bad[0]]}, {_NO_DIRECTION}"
+            f"{place}: {utterance} lasts {durations[bad[0]]} s; want seconds "
+            "above 0, or NaN where they are not known. Make the store anew."
         )
-    return Cohort(name, store.embeddings, speakers)
-
-
-def check_speakers(test, development, cohort):
-    """Sentences on speakers who are in places where they should not be.
-
-    Arguments
-    ---------
-    test : ListedTrials
-    development : ListedTrials or None
-    cohort : Cohort or None
-
-    Returns
-    -------
-    list of str
-    """
-    notes = []
-    if cohort is not None:
-        shared = shared_speakers(cohort.speakers.tolist(), test.names)
-        if shared:
-            notes.append(
-                f"{len(shared):,} speakers of the test list, such as "
-                f"{shared[0]}, are in the cohort: the scores of their trials "
-                "are not those of unknown speakers."
+    unknown = np.flatnonzero(np.isnan(durations))
+    if not len(unknown):
+        return True
+    if takes_durations or len(unknown) < len(durations):
+        place, utterance = where(unknown[0])
+        said = (
+            f"{place}: the duration of {utterance} is not known (NaN), and so "
+            f"those of {len(unknown):,} of {len(durations):,}"
+        )
+        if takes_durations:
+            raise AttnError(
+                f"{said}, but {takes_durations} takes them all. Make the "
+                "store with durations, or do without."
             )
-    both = sorted(test.names & development.names) if development else []
-    if both:
-        notes.append(
-            f"{len(both):,} speakers of the test list, such as {both[0]}, are "
-            "in the development list: calibration and fusion know them."
-        )
-    if cohort is not None and development is not None:
-        notes += _cohort_in_development(cohort, development)
-    return notes
-
-
-def _cohort_in_development(cohort, development):
-    """Sentences, logged too, on speakers of the cohort in that list."""
-    shared = sorted(set(cohort.speakers.tolist()) & development.names)
-    if not shared:
-        return []
-    note = (
-        f"{len(shared):,} speakers of the development list, such as "
-        f"{shared[0]}, are in the cohort: calibration and fusion learn from "
-        "scores that are not those of unknown speakers."
-    )
-    logger.warning("%s", note)
-    return [note]
-
-
-def same_trials(trials, others, path):
-    """Refuse scores of other trials, or in another order.
-
-    Arguments
-    ---------
-    trials, others : Trials
-    path : str or Path
-        Where the other ones are from.
-
-    Raises
-    ------
-    AttnError
-        Names the first line that differs.
-    """
-    if len(trials) != len(others):
-        raise AttnError(
-            f"{path}: has {len(others):,} trials, but {trials.path} has "
-            f"{len(trials):,}. Score the same list with both."
-        )
-    # Other lists may number the same names in another order.
-    number = {name: row for row, name in enumerate(trials.names)}
-    rows = np.array([number.get(name, -1) for name in others.names])
-    differs = (
-        (rows[others.enrol] != trials.enrol)
-        | (rows[others.test] != trials.test)
-        | (others.labels != trials.labels)
-    )
-    if differs.any():
-        line = int(differs.argmax())
-        raise AttnError(
-            f"{path} line {line + 1}: is the trial "
-            f"{_trial(others, line)}, but in {trials.path} it is "
-            f"{_trial(trials, line)}. Score the same list with both."
-        )
-
-
-def _trial(trials, line):
-    names = trials.names
-    return (
-        f'"{trials.labels[line]:d} {names[trials.enrol[line]]} '
-        f'{names[trials.test[line]]}"'
-    )
+        logger.warning("%s; durations are left out.", said)
+    return False

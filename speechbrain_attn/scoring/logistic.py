@@ -54,55 +54,69 @@ def logistic_regression(inputs, labels, p_target=0.5):
     >>> bool(abs(offset + 1.5 * weights[0]) < 1e-6)
     True
     """
-    costs = costs_of_errors(p_target)
-    _, threshold = bayes_thresholds(costs)
-    # As DCF is: the rarer kind weighs the same at all priors, and so it does
-    # against the penalty.
-    of_targets, of_nontargets = np.divide(costs, 2 * min(costs))
-    shares = np.where(
-        labels,
-        of_targets / np.count_nonzero(labels),
-        of_nontargets / np.count_nonzero(~labels),
-    )
-    signs = np.where(labels, -1.0, 1.0)
     means, scales = inputs.mean(axis=0), inputs.std(axis=0)
     scales[np.ptp(inputs, axis=0) == 0] = 1.0
-    columns = np.column_stack([np.ones(len(labels)), (inputs - means) / scales])
-    penalties = np.append(0.0, np.full(len(means), PENALTY))
+    offset, *weights = _minimum(
+        _CrossEntropy((inputs - means) / scales, labels, p_target)
+    )
+    weights = weights / scales
+    return float(offset - weights @ means), weights
 
-    def wrongness(weights):
+
+class _CrossEntropy:
+    """The penalised loss and its derivatives, by [offset, weights]."""
+
+    def __init__(self, inputs, labels, p_target):
+        costs = costs_of_errors(p_target)
+        # As DCF is: the rarer kind weighs the same at all priors, and so it
+        # does against the penalty.
+        of_targets, of_nontargets = np.divide(costs, 2 * min(costs))
+        self.shares = np.where(
+            labels,
+            of_targets / np.count_nonzero(labels),
+            of_nontargets / np.count_nonzero(~labels),
+        )
+        self.signs = np.where(labels, -1.0, 1.0)
+        self.columns = np.column_stack([np.ones(len(labels)), inputs])
+        self.threshold = bayes_thresholds(costs)[1]
+        self.penalties = np.append(0.0, np.full(inputs.shape[1], PENALTY))
+
+    def wrongness(self, weights):
         """Log odds that a trial is of the other kind than it is."""
-        return signs * (columns @ weights - threshold)
+        return self.signs * (self.columns @ weights - self.threshold)
 
-    def loss(weights):
-        nats = np.logaddexp(0.0, wrongness(weights))
-        return shares @ nats + penalties @ weights**2 / 2
+    def loss(self, weights):
+        nats = np.logaddexp(0.0, self.wrongness(weights))
+        return self.shares @ nats + self.penalties @ weights**2 / 2
 
-    def gradient(weights):
-        slopes = shares * signs * expit(wrongness(weights))
-        return slopes @ columns + penalties * weights
+    def gradient(self, weights):
+        slopes = self.shares * self.signs * expit(self.wrongness(weights))
+        return slopes @ self.columns + self.penalties * weights
 
-    def curvature(weights):
-        wrong = expit(wrongness(weights))
-        bends = shares * wrong * (1 - wrong)
-        return columns.T @ (bends[:, None] * columns) + np.diag(penalties)
+    def curvature(self, weights):
+        wrong = expit(self.wrongness(weights))
+        bends = self.shares * wrong * (1 - wrong)
+        columns = self.columns
+        return columns.T @ (bends[:, None] * columns) + np.diag(self.penalties)
 
+
+def _minimum(entropy):
+    """Where the loss is least."""
     near = minimize(
-        loss,
-        np.zeros(len(penalties)),
+        entropy.loss,
+        np.zeros(len(entropy.penalties)),
         method="trust-exact",
-        jac=gradient,
-        hess=curvature,
+        jac=entropy.gradient,
+        hess=entropy.curvature,
         options={"gtol": 1e-5},
     ).x
     # Closer to the minimum, rounding hides differences of the loss but not
     # of its gradient.
-    found = root(gradient, near, jac=curvature, tol=1e-12).x
-    steepest = np.abs(gradient(found)).max()
+    found = root(entropy.gradient, near, jac=entropy.curvature, tol=1e-12).x
+    steepest = np.abs(entropy.gradient(found)).max()
     if not steepest < CONVERGED:
         raise AttnError(
             f"the logistic regression did not converge (gradient {steepest:.1e}"
             f", want below {CONVERGED}); are some inputs far outside the rest?"
         )
-    weights = found[1:] / scales
-    return float(found[0] - weights @ means), weights
+    return found

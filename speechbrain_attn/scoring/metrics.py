@@ -176,22 +176,7 @@ def min_cllr(scores, labels):
     """Cllr that the best rising map of scores to ratios would give, in bits.
 
     That map is isotonic regression by pooling adjacent violators (PAV), fitted
-    on these very trials.
-
-    Arguments
-    ---------
-    scores, labels : array or tensor
-        [trials] each, as for ``eer``.
-
-    Returns
-    -------
-    float
-        In [0, 1].
-
-    Raises
-    ------
-    AttnError
-        As ``eer``.
+    on these very trials. In [0, 1]; arguments and errors are ``eer``'s.
 
     Example
     -------
@@ -204,20 +189,7 @@ def min_cllr(scores, labels):
 def auc(scores, labels):
     """Area under the ROC: how often a target beats a nontarget, ties half.
 
-    Arguments
-    ---------
-    scores, labels : array or tensor
-        [trials] each, as for ``eer``.
-
-    Returns
-    -------
-    float
-        In [0, 1]; 0.5 is chance.
-
-    Raises
-    ------
-    AttnError
-        As ``eer``.
+    In [0, 1], 0.5 is chance; arguments and errors are ``eer``'s.
 
     Example
     -------
@@ -345,6 +317,23 @@ def checked(scores, labels, name="scores"):
             "or the ids unmatched?"
         )
     return scores, labels
+
+
+def checked_durations(durations, scores):
+    """Seconds as float64, of two sides for each score, all above 0."""
+    durations = as_array(durations).astype(np.float64)
+    if durations.shape != (*scores.shape, 2):
+        raise AttnError(
+            f"durations: want shape {(*scores.shape, 2)}, the seconds of both "
+            f"sides of each trial, got {durations.shape}."
+        )
+    bad = np.flatnonzero(~((durations > 0) & np.isfinite(durations)))
+    if len(bad):
+        raise AttnError(
+            f"durations: trial {bad[0] // 2} has {durations.flat[bad[0]]}; "
+            "want seconds above 0."
+        )
+    return durations
 
 
 def _turns(scores, labels):

@@ -1,6 +1,8 @@
 """What a scoring run is asked for, whichever command asks."""
 
 import dataclasses
+from types import NoneType
+from typing import get_args
 
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.scoring.systems import TITLES
@@ -38,6 +40,16 @@ class ScoringOptions:
     development_file : str or None
         Trial list of other speakers, on which calibration and fusion are
         fitted.
+    duration_term : bool
+        True gives the calibrations fitted there a term of the durations.
+    calibration : str or None
+        ``calibration.json`` of an earlier run, for the scores of ``scoring``,
+        with the cohort and back end of that run. It is refused for another
+        scoring or model, and beside a ``development_file``.
+    p_target : float or None
+        Prior of a target, in (0, 1), for posteriors and decisions, and for
+        the calibrations that are fitted; None takes that of the calibration,
+        or 0.05 to fit one.
     compare : str or None
         Another system: its ``scores.txt`` of the same trials, or its store,
         whose cosines are taken.
@@ -68,6 +80,9 @@ class ScoringOptions:
     plda: str | None = None
     lda_size: int = 128
     development_file: str | None = None
+    duration_term: bool = False
+    calibration: str | None = None
+    p_target: float | None = None
     compare: str | None = None
     enrol_map: str | None = None
     utt2spk: str | None = None
@@ -85,25 +100,52 @@ class ScoringOptions:
                 f"scoring: want one of {', '.join(TITLES)}, got "
                 f"{self.scoring!r}."
             )
+        if self.p_target is not None and not 0 < self.p_target < 1:
+            raise AttnError(
+                f"p_target: want a number in (0, 1), got {self.p_target}."
+            )
+        self._check_together()
+
+    def _check_together(self):
+        """Refuse what asks for another option, and what excludes one."""
         for needed, why, given in (
             ("cohort", f"scoring={self.scoring}", self._needs_cohort()),
             ("cohort", "plda=train", self.plda == TRAIN),
             ("plda", "scoring=plda", self.scoring == "plda"),
             ("development_file", "scoring=fusion", self.scoring == "fusion"),
+            ("development_file", "duration_term", self.duration_term),
         ):
             if given and getattr(self, needed) is None:
                 raise AttnError(f"{needed}: must be given for {why}.")
+        calibrated = self.development_file, self.calibration
+        if calibrated == (None, None) and self.p_target is not None:
+            raise AttnError(
+                "p_target: has no effect without a calibration; give "
+                "development_file to fit one, or calibration to use one."
+            )
+        if None not in calibrated:
+            raise AttnError(
+                f"calibration: {self.calibration} and one fitted on "
+                f"development_file={self.development_file} exclude each "
+                "other; leave one of them out."
+            )
 
     def _needs_cohort(self):
         return self.scoring in _NEEDS_COHORT
 
 
+_WORDS = {
+    int: "a whole number",
+    bool: "True or False",
+    str: "text",
+    float: "a number",
+}
+
+
 def _check_kind(name, value, kind):
-    if type(value) is kind or (kind == str | None and _is_text(value)):
+    """Refuse a value that is of another kind than its field."""
+    if value is None and kind not in _WORDS:
         return
-    words = {int: "a whole number", bool: "True or False"}
-    raise AttnError(f"{name}: want {words.get(kind, 'text')}, got {value!r}.")
-
-
-def _is_text(value):
-    return value is None or isinstance(value, str)
+    (plain,) = {kind} & set(_WORDS) or set(get_args(kind)) - {NoneType}
+    if type(value) is not plain:
+        raise AttnError(f"{name}: want {_WORDS[plain]}, got {value!r}.")

@@ -64,7 +64,7 @@ def draw_pictures(systems, scoring, data, replicates=1000):
         few = {
             TITLES[name]: systems[name].llrs
             for name in dict.fromkeys(("cosine", scoring, "fusion"))
-            if systems[name].calibration is not None
+            if name in systems and systems[name].calibration is not None
         }
         figures["reliability"] = plots.reliability_figure(
             {name: reliability(llrs, labels) for name, llrs in few.items()}

@@ -14,11 +14,13 @@ from scipy import linalg
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.scoring.normalisation import unique_speakers
 from speechbrain_attn.scoring.rows import (
+    NO_DIRECTION,
     blocks,
     checked_embeddings,
     pair_products,
     same_size,
     trial_rows,
+    without_direction,
 )
 
 KIND = "speechbrain_attn PLDA back end, version 1"
@@ -267,10 +269,10 @@ def _stat_object(vectors, speakers):
 def _unit(rows, first=0):
     """Rows scaled to length one, float64."""
     norms = np.linalg.norm(rows, axis=1)
-    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    bad = without_direction(norms)
     if len(bad):
         raise AttnError(
             f"embeddings: row {first + bad[0]} has length {norms[bad[0]]} "
-            "after LDA, so it has no direction to compare."
+            f"after LDA, {NO_DIRECTION}."
         )
     return rows / norms[:, None]

@@ -26,7 +26,7 @@ PRIORS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
 FEW_TRIALS = 30  # a share of fewer is drawn hollow
 
 
-def save_figure(figure, path):
+def save_figure(figure, path, kinds=("png", "svg")):
     """Write a figure as ``path``.png and ``path``.svg.
 
     The same figure gives the same SVG, byte for byte.
@@ -37,22 +37,47 @@ def save_figure(figure, path):
         From a function of this file.
     path : str or Path
         Without a suffix; its folder is made.
+    kinds : sequence of str
+        Which of the two files.
 
     Returns
     -------
     list of Path
-        The two files.
+        The files.
+
+    Raises
+    ------
+    AttnError
+        A file cannot be written; the message names it.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     files = []
-    for kind, metadata in (("png", None), ("svg", {"Date": None})):
+    for kind in kinds:
         file = Path(f"{path}.{kind}")
         partial = f"{file}.{os.getpid()}.tmp"
-        with style():
-            figure.savefig(partial, format=kind, metadata=metadata)
-        os.replace(partial, file)
+        metadata = {"Date": None} if kind == "svg" else None
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with style():
+                figure.savefig(partial, format=kind, metadata=metadata)
+            if kind == "png":
+                _use_palette(partial)
+            os.replace(partial, file)
+        except OSError as error:
+            raise AttnError(
+                f"{file}: cannot be written ({error.strerror})."
+            ) from None
         files.append(file)
     return files
+
+
+def _use_palette(path):
+    """Write a PNG again in 256 colours: half the bytes, to the eye the same."""
+    from PIL import Image  # which matplotlib needs, too
+
+    image = Image.open(path).convert("RGB")
+    image.quantize(256, dither=Image.Dither.NONE).save(
+        path, "PNG", optimize=True
+    )
 
 
 def det_figure(systems, bands=None):

@@ -1,76 +1,11 @@
 """Figures of every scoring of a trial list, with confidence intervals."""
 
-from typing import NamedTuple
-
-import numpy as np
-
-from speechbrain_attn.errors import AttnError
-from speechbrain_attn.scoring.calibration import Calibration
 from speechbrain_attn.scoring.confidence import SpeakerTrials
 
 LEVEL = 0.95
 PRIORS = (0.01, 0.05)
 OF_SCORES = ("eer", *(f"min_dcf_{prior}" for prior in PRIORS), "min_cllr")
 OF_RATIOS = ("cllr", *(f"act_dcf_{prior}" for prior in PRIORS))
-
-
-class System(NamedTuple):
-    """Scores [trials] of one scoring, and its Calibration or None."""
-
-    scores: np.ndarray
-    calibration: Calibration | None = None
-
-    @property
-    def llrs(self):
-        """Log-likelihood ratios, [trials], or None."""
-        if self.calibration is None:
-            return None
-        return self.calibration.llr(self.scores)
-
-
-def calibrated(scores, development_scores, development, trial_list, scoring):
-    """Systems with calibrations that are fitted on a development list.
-
-    Arguments
-    ---------
-    scores, development_scores : dict
-        Name of a scoring to [trials], of the test and development list.
-    development : TrialEmbeddings
-    trial_list : str
-        Name of the development list.
-    scoring : str
-        The one that must have a calibration.
-
-    Returns
-    -------
-    dict
-        Name to System.
-    list of str
-        Sentences on systems whose scores cannot be calibrated.
-
-    Raises
-    ------
-    AttnError
-        As ``Calibration.fit``, for ``scoring``.
-    """
-    num_speakers = len(np.unique(development.trial_speakers))
-    systems, notes = {}, []
-    for name, values in scores.items():
-        calibration = None
-        try:
-            calibration = Calibration.fit(
-                development_scores[name],
-                development.labels,
-                trial_list=trial_list,
-                num_speakers=num_speakers,
-            )
-        except AttnError as error:
-            problem = f"calibration of {name} on {trial_list}: {error}"
-            if name == scoring:
-                raise AttnError(problem) from None
-            notes.append(problem)
-        systems[name] = System(values, calibration)
-    return systems, notes
 
 
 def measure(systems, data, replicates=1000, compared=None):
@@ -131,11 +66,16 @@ def measure(systems, data, replicates=1000, compared=None):
 
 
 def _draw(trials, system, replicates):
-    """A calibration rises with the score, so the ratios have all figures."""
-    llrs = system.llrs
-    if llrs is None:
+    """Draws of one system, with the figures of its ratios if it has them."""
+    if system.calibration is None:
         return trials.draw(system.scores, OF_SCORES, replicates)
-    return trials.draw(llrs, OF_SCORES + OF_RATIOS, replicates)
+    if system.calibration.duration_term is None:
+        # Ratios that rise with the score have the figures of both.
+        return trials.draw(system.llrs, OF_SCORES + OF_RATIOS, replicates)
+    return {
+        **trials.draw(system.scores, OF_SCORES, replicates),
+        **trials.draw(system.llrs, OF_RATIOS, replicates),
+    }
 
 
 def plain(values):

@@ -14,10 +14,20 @@ METRICS = {
     "min_dcf_0.01": ("minDCF(0.01)", "", 4),
     "act_dcf_0.01": ("actDCF(0.01)", "", 4),
     "min_dcf_0.05": ("minDCF(0.05)", "", 4),
+    "act_dcf_0.05": ("actDCF(0.05)", "", 4),
     "min_cllr": ("minCllr", "bit", 4),
     "cllr": ("Cllr", "bit", 4),
 }
-_PRINTED = ("eer", "min_dcf_0.01", "min_dcf_0.05")
+_PRINTED = ("eer", "min_dcf_0.01", "min_dcf_0.05", "min_cllr")
+# Without a calibration scores are no ratios, and have neither of these.
+_PRINTED_OF_RATIOS = (
+    "eer",
+    "min_dcf_0.01",
+    "act_dcf_0.01",
+    "min_dcf_0.05",
+    "act_dcf_0.05",
+    "cllr",
+)
 _SCALE = (
     "minDCF and actDCF are normalised: the costs of a miss and of a false "
     "acceptance are 1, and 1 is the cost of the better decision without "
@@ -66,8 +76,7 @@ def printed(results):
     """
     lines = [results["summary"]]
     for name, figures in results["systems"].items():
-        # Without a calibration scores are no ratios, and have no Cllr.
-        metrics = (*_PRINTED, "cllr" if "cllr" in figures else "min_cllr")
+        metrics = _PRINTED_OF_RATIOS if "cllr" in figures else _PRINTED
         parts = []
         for metric in metrics:
             title, unit, _ = METRICS[metric]
@@ -80,6 +89,8 @@ def printed(results):
             f"EER less that of {results['compared_with']}: "
             f"{shown(other['difference'], 'eer', signed=True)} %"
         )
+    if "decisions" in results:
+        lines.append(_decided(results))
     lines.append(f"{_interval_sentence(results)} {_raw_scale(results)}")
     return [*lines, *(f"note: {note}" for note in results["notes"])]
 
@@ -118,7 +129,7 @@ def render_results(results):
         parts += ["## Comparison", _comparison(results)]
     parts += ["## Conditions", _bullets(_conditions(results))]
     if "calibration" in results:
-        parts += ["## Thresholds", _thresholds(results)]
+        parts += ["## Decisions", _thresholds(results)]
     if results["notes"]:
         parts += ["## Notes", _bullets(results["notes"])]
     pictures = [
@@ -157,17 +168,34 @@ def _bullets(sentences):
 
 
 def _cllr_sentence(results):
-    development = results["conditions"].get("development")
-    if development is None:
+    calibration = results.get("calibration")
+    if calibration is None:
         return (
-            "Without a development list no scores are calibrated, so that "
-            "there is no Cllr and no actDCF; minCllr is what the best "
+            "Without a calibration scores are no log-likelihood ratios, so "
+            "that there is no Cllr and no actDCF; minCllr is what the best "
             "calibration of these trials would give."
         )
-    return (
+    said = (
         "Cllr and actDCF are of log-likelihood ratios calibrated on "
-        f"{development['list']}; minCllr and minDCF are what the best "
-        "calibration of these trials would give."
+        f"{calibration['trial_list']}; minCllr and minDCF are what the best "
+        "calibration of these trials would give"
+    )
+    if calibration["duration_term"] is not None:
+        said += (
+            " without durations, so that Cllr and actDCF, to which durations "
+            "add, may lie below them"
+        )
+    return f"{said}."
+
+
+def _decided(results):
+    """The errors of the decisions at their prior."""
+    found, trials = results["decisions"], results["trials"]
+    return (
+        f"Decisions at a prior of {found['p_target']:g} and equal costs: "
+        f"{found['misses']:,} of {trials['targets']:,} targets rejected, "
+        f"{found['false_accepts']:,} of {trials['nontargets']:,} nontargets "
+        "accepted (decisions.csv)."
     )
 
 
@@ -224,15 +252,29 @@ def _conditions(results):
             )
         lines.append(f"LDA to {plda['lda_size']:,} + PLDA: {made}.")
     if development:
-        lines.append(
-            f"Development list: {development['summary']} Calibration is "
-            "affine, by logistic regression at a prior of "
-            f"{results['calibration']['p_target']:g}."
-        )
+        lines.append(f"Development list: {development['summary']}")
+    if "calibration" in results:
+        lines.append(_calibrated(results))
     if fusion:
         inputs = ", ".join(f"{k} {v:.3g}" for k, v in fusion["weights"].items())
         lines.append(f"Fusion, weights in nats for a unit: {inputs}.")
     return lines
+
+
+def _calibrated(results):
+    calibration = results["calibration"]
+    with_durations = calibration["duration_term"] is not None
+    return (
+        "Calibration is affine"
+        + (", with a term of the durations" if with_durations else "")
+        + ", by logistic regression at a prior of "
+        f"{calibration['p_target']:g}"
+        + (
+            f"; loaded from {results['conditions']['calibration']}."
+            if "calibration" in results["conditions"]
+            else "."
+        )
+    )
 
 
 def _thresholds(results):
@@ -250,5 +292,7 @@ def _thresholds(results):
     return (
         f"Of {TITLES[results['scoring']]} scores, chosen on "
         f"{calibration['trial_list']}, with its errors there; "
-        "`calibration.json` holds them.\n\n" + _markdown(head, rows)
+        "`calibration.json` holds them.\n\n"
+        + _markdown(head, rows)
+        + f"\n\n{_decided(results)}"
     )

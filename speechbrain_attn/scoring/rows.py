@@ -7,6 +7,7 @@ from speechbrain_attn.errors import AttnError
 # Rows at a time where embeddings are copied: 1.6 MB at size 192 in float64,
 # which stay in the cache.
 ROWS = 1024
+NO_DIRECTION = "so it has no direction to compare"
 
 
 def blocks(num_rows, block=ROWS):
@@ -63,16 +64,31 @@ def unit_rows(embeddings, name="embeddings", first=0):
         # float64 for the norm: squares of float32 overflow above 1e19.
         rows = embeddings[part].astype(np.float64)
         norms = np.sqrt(np.einsum("re,re->r", rows, rows))
-        bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+        bad = without_direction(norms)
         if len(bad):
             raise AttnError(
                 f"{name}: row {first + part.start + bad[0]} has norm "
-                f"{norms[bad[0]]}, so it has no direction to compare; was its "
-                "utterance empty, or the network not trained?"
+                f"{norms[bad[0]]}, {NO_DIRECTION}; was its utterance empty, or "
+                "the network not trained?"
             )
         rows *= (1 / norms)[:, None]
         unit[part] = rows
     return unit
+
+
+def row_lengths(embeddings):
+    """Lengths of the rows, [rows] float64, however many a store has."""
+    lengths = np.empty(len(embeddings))
+    for part in blocks(len(lengths)):
+        # float64: squares of float32 overflow above 1e19.
+        rows = embeddings[part].astype(np.float64)
+        lengths[part] = np.linalg.norm(rows, axis=1)
+    return lengths
+
+
+def without_direction(lengths):
+    """Rows whose embedding is zero or not finite, by their lengths."""
+    return np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
 
 
 def trial_rows(enrol, test, num_rows):

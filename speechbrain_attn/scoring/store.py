@@ -64,9 +64,16 @@ class EmbeddingStore:
         Raises
         ------
         AttnError
-            There is no finished store, or its files do not fit together.
+            There is no such folder or no finished store in it, or its files
+            do not fit together.
         """
         folder = Path(folder)
+        if not folder.is_dir():
+            raise AttnError(
+                f"{folder}: no such folder. Want a store of embeddings: a "
+                "folder as extract_speaker_embeddings.py writes it from audio "
+                "files, and EmbeddingStore.create from arrays."
+            )
         settings = read_settings(folder)
         if settings is None:
             raise AttnError(

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 import math
-import os
 import types
 import typing
 from pathlib import Path
 
+from speechbrain_attn.dataio.manifest import write_together
 from speechbrain_attn.errors import AttnError
 
 _WORDS = {
@@ -20,48 +20,45 @@ _WORDS = {
 }
 
 
-def dataclass_to_json(path, instance):
-    """Write a dataclass as JSON, under another name first.
-
-    Raises
-    ------
-    AttnError
-        The file cannot be written; the message names it.
-    """
-    partial = f"{path}.{os.getpid()}.tmp"
-    values = dataclasses.asdict(instance)
-    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    try:
-        Path(partial).write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise AttnError(
-            f"{path}: cannot be written ({error.strerror})."
-        ) from None
-
-
-def dataclass_from_json(path, cls):
-    """Instance of a dataclass that ``dataclass_to_json`` has written.
+class JsonFile:
+    """A dataclass that is kept as a small JSON file, to read and to compare.
 
     Field types may be float, int, bool, str, another dataclass, ``dict[str,
     ...]`` and ``... | None``. A dataclass checks ranges in its own
     ``__post_init__``; an AttnError raised there gains the file's name here.
-
-    Raises
-    ------
-    AttnError
-        There is no such file, it is not JSON, or a field is missing, unknown
-        or of another kind; the message names file and field.
     """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or f"not JSON: {error}"
-        raise AttnError(f"{path}: cannot be read ({reason}).") from None
-    try:
-        return _instance(values, cls, "")
-    except AttnError as error:
-        raise AttnError(f"{path}: {error}") from None
+
+    def save(self, path):
+        """Write it whole or not at all.
+
+        Raises
+        ------
+        AttnError
+            The file cannot be written; the message names it.
+        """
+        values = dataclasses.asdict(self)
+        text = json.dumps(values, indent=2, allow_nan=False)
+        write_together({path: [text, "\n"]})
+
+    @classmethod
+    def load(cls, path):
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        AttnError
+            There is no such file, it is not JSON, or a field is missing,
+            unknown or not as it should be; the message names file and field.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or f"not JSON: {error}"
+            raise AttnError(f"{path}: cannot be read ({reason}).") from None
+        try:
+            return _instance(values, cls, "")
+        except AttnError as error:
+            raise AttnError(f"{path}: {error}") from None
 
 
 def _instance(values, cls, field):

@@ -3,19 +3,14 @@
 import numpy as np
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.scoring.error_counts import (
-    auc_at,
-    bayes_thresholds,
-    below,
-    costs_of_errors,
-    dcf_at,
-    eer_at,
-    min_cllr_at,
-    turning_points,
-)
+from speechbrain_attn.scoring import error_counts as counted
 from speechbrain_attn.scoring.metrics import llr_bits
 
-OF_CURVE = {"eer": eer_at, "auc": auc_at, "min_cllr": min_cllr_at}
+OF_CURVE = {
+    "eer": counted.eer_at,
+    "auc": counted.auc_at,
+    "min_cllr": counted.min_cllr_at,
+}
 
 
 def weighted_metrics(metrics, targets, nontargets):
@@ -48,7 +43,7 @@ def weighted_metrics(metrics, targets, nontargets):
     >>> measure(np.array([0, 2]), np.array([1, 1]))
     [0.0]
     """
-    turns = turning_points(targets, nontargets)
+    turns = counted.turning_points(targets, nontargets)
     measures = [_measure(metric, targets, nontargets) for metric in metrics]
 
     def measured(target_weights, nontarget_weights):
@@ -80,10 +75,10 @@ def _measure(metric, targets, nontargets):
         )
     family, costs = _dcf(metric)
     if family == "min_dcf":
-        return lambda curve, sums: dcf_at(*curve, costs).min()
-    thresholds = bayes_thresholds(costs)
-    at = below(thresholds, targets), below(thresholds, nontargets)
-    return lambda curve, sums: dcf_at(*_errors_at(at, sums), costs)[1]
+        return lambda curve, sums: counted.dcf_at(*curve, costs).min()
+    thresholds = counted.bayes_thresholds(costs)
+    at = [counted.below(thresholds, k) for k in (targets, nontargets)]
+    return lambda curve, sums: counted.dcf_at(*_errors_at(at, sums), costs)[1]
 
 
 def _dcf(metric):
@@ -99,4 +94,4 @@ def _dcf(metric):
             "cllr, min_dcf_<p_target> and act_dcf_<p_target>, such as "
             "min_dcf_0.01."
         )
-    return family, costs_of_errors(prior)
+    return family, counted.costs_of_errors(prior)

@@ -16,6 +16,7 @@ from speechbrain_attn.lobes.models.pooled_encoder import (
     ECAPATrunk,
     PooledEncoder,
     ResNetTrunk,
+    XvectorTrunk,
 )
 from speechbrain_attn.lobes.models.self_attentive_tdnn import SelfAttentiveTDNN
 from speechbrain_attn.lobes.models.serialized_mha import SerializedMHA
@@ -143,6 +144,9 @@ INEXACT_TRUNK_ROWS = {
     ),
     "resnet": lambda: ResNetTrunk(
         FEATURES, channels=[2, 2, 2, 5], block_sizes=[1, 1, 1, 1]
+    ),
+    "xvector": lambda: XvectorTrunk(
+        FEATURES, tdnn_channels=[8, 8, 8, 8, CHANNELS]
     ),
 }
 

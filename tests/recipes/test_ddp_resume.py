@@ -4,34 +4,12 @@ import os
 import signal
 
 import pytest
-import torch
+from killed_runs import KILLER, assert_equal_weights, checkpoints
 from recipe_runs import RECIPE, options, run
 
 SCRIPT = RECIPE / "train_speaker_embeddings.py"
 CLASSIFIER = RECIPE / "hparams" / "baselines" / "xvector.yaml"
 GE2E = RECIPE / "hparams" / "self_attentive_tdnn.yaml"
-
-# Runs a script that kills its own process, as kill -9 does, when the batch of
-# the given number (over all epochs) is about to be trained.
-KILLER = """\
-import os, runpy, signal, sys
-import speechbrain
-
-left = int(sys.argv[1])
-fit_batch = speechbrain.Brain.fit_batch
-
-def fit_or_die(brain, batch):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return fit_batch(brain, batch)
-
-speechbrain.Brain.fit_batch = fit_or_die
-sys.argv = sys.argv[2:]
-sys.path[0] = os.path.dirname(sys.argv[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @pytest.fixture
@@ -45,40 +23,22 @@ def killer(tmp_path):
 def training(request, tiny_xvector, tiny_ge2e, tiny_corpus):
     """YAML file and overrides of a run.
 
-    Random crops, augmentation, and a checkpoint every third batch; an epoch
-    has 14 batches of the classifier or 9 of GE2E.
+    Random crops, augmentation, a running average of the weights, and a
+    checkpoint every third batch; an epoch has 14 batches of the classifier,
+    with speakers at other speeds, or 9 of GE2E.
     """
     sizes = tiny_xvector if request.param == CLASSIFIER else tiny_ge2e
     overrides = {
         **sizes,
         "noise_folder": tiny_corpus,
+        "no_decay": "True",
+        "ema_decay": 0.9,
         "ckpt_interval_minutes": 0,
         "ckpt_interval_steps": 3,
     }
+    if request.param == CLASSIFIER:
+        overrides["speaker_speeds"] = "[90,110]"
     return request.param, overrides
-
-
-def weights(folder):
-    """All parameters of the last checkpoint of a finished run, by name."""
-    newest = max(checkpoints(folder), key=os.path.getmtime)
-    found = {}
-    for name in ("embedding_model", "classifier", "compute_cost"):
-        path = newest / f"{name}.ckpt"
-        if path.exists():
-            for key, value in torch.load(path, weights_only=True).items():
-                found[f"{name}.{key}"] = value
-    return found
-
-
-def assert_equal_weights(folder, other):
-    ours, theirs = weights(folder), weights(other)
-    assert ours.keys() == theirs.keys() and len(ours) > 20
-    differing = [key for key in ours if not torch.equal(ours[key], theirs[key])]
-    assert differing == []
-
-
-def checkpoints(folder):
-    return sorted((folder / "save").glob("CKPT*"))
 
 
 def test_a_killed_run_ends_as_the_unbroken_one(tmp_path, killer, training):

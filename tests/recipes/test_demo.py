@@ -162,6 +162,7 @@ def test_broken_data_of_a_page_are_refused(tmp_path):
 def test_tables_that_differ_from_their_data_are_found(tmp_path, capsys):
     page = tmp_path / "docs" / "results" / "page.md"
     results.add_records(page, [RECORD])
+    (tmp_path / "hparams").symlink_to(ROOT / "hparams")
     readme = tmp_path / "README.md"
     readme.write_text(
         "before\n<!-- table: docs/results/page.json -->\n| old |\n"

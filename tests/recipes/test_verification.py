@@ -290,12 +290,37 @@ def test_cohort_and_development_list_add_rows_and_files(
         "| fa_0.01 | ",
     ):
         assert words in page
-    for name in ("calibration.json", "fusion.json"):
+    for name in ("calibration.json", "fusion.json", "decisions.csv"):
         assert (tmp_path / name).is_file()
     # Without the list, files of the run before would mislead.
     stores = f"embeddings_folder={tmp_path / 'embeddings'}"
     assert verify(corpus, tmp_path, stores, "replicates=20").returncode == 0
     assert not (tmp_path / "calibration.json").exists()
+
+
+def test_a_saved_calibration_is_for_one_model(
+    corpus, other_lists, first_run, tmp_path
+):
+    """It decides on the trials of its model, and is refused for another."""
+    out, stores = tmp_path / "out", first_run[1] / "embeddings"
+    common = [f"embeddings_folder={stores}", "replicates=20"]
+    assert verify(corpus, out, *common, other_lists[1]).returncode == 0
+    saved = f"calibration={out / 'calibration.json'}"
+    before = (out / "decisions.csv").read_text()
+    # Into the folder that it lies in, which is written anew.
+    run = verify(corpus, out, *common, saved)
+    assert run.returncode == 0, run.stderr
+    assert (out / "decisions.csv").read_text() == before
+    assert (
+        "Cllr " in run.stdout and "Decisions at a prior of 0.05" in run.stdout
+    )
+    assert not (out / "fusion.json").exists()
+    second = f"pretrain_path={corpus}/CKPT+second"
+    run = verify(corpus, tmp_path / "second", *common, saved, second)
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    said = "calibration.json: was fitted on another model's embeddings (sha256"
+    assert said in run.stderr
+    assert not (tmp_path / "second" / "results.json").exists()
 
 
 def test_plda_is_trained_saved_and_loaded(corpus, other_lists, tmp_path):
@@ -465,6 +490,9 @@ BAD_OPTIONS = [  # id, option, what the message must say
     ("cohort_list", "cohort=none.txt", "none.txt: cannot be read"),
     ("dev_list", "development_file=none.txt", "none.txt: cannot be read"),
     ("compare", "compare=none.txt", "none.txt: cannot be read"),
+    ("calibration", "calibration=none.json", "none.json: cannot be read"),
+    ("term", "duration_term=True", "development_file: must be given for dur"),
+    ("prior", "p_target=2.0", "p_target: want a number in (0, 1), got 2.0"),
 ]
 # fmt: on
 

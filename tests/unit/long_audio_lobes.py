@@ -4,11 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from speechbrain_attn.dataio.batching import pad_waveforms
+from speechbrain_attn.dataio.batching import padded_features
 from speechbrain_attn.lobes.features import (
     Fbank,
     SentenceNormalization,
-    batch_features,
 )
 from speechbrain_attn.lobes.models.double_mha import DoubleMHA
 from speechbrain_attn.lobes.models.pooled_encoder import PooledEncoder
@@ -125,6 +124,5 @@ def recording(samples):
 
 @torch.inference_mode()
 def one_pass(wav, compute_features, mean_var_norm, network):
-    wavs, lengths = pad_waveforms([wav])
-    feats = batch_features(compute_features, wavs, lengths)
+    feats, lengths = padded_features(compute_features, [wav])
     return network(mean_var_norm(feats, lengths), lengths)[0, 0].numpy()

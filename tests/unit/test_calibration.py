@@ -232,6 +232,19 @@ def test_saved_and_loaded(calibration, tmp_path):
     assert Calibration.load(path) == timed
 
 
+def test_other_scores_and_models_are_refused():
+    fitted = Calibration.fit(
+        *drawn(50, 50), scoring="s-norm", model_sha256="ab" * 32
+    )
+    fitted.refuse_others("s-norm", "ab" * 32)
+    fitted.refuse_others("s-norm", None)
+    Calibration.fit(*drawn(50, 50)).refuse_others("cosine", "cd" * 32)
+    with pytest.raises(AttnError, match="on s-norm scores, and these are cos"):
+        fitted.refuse_others("cosine", "ab" * 32)
+    with pytest.raises(AttnError, match="sha256 abababababab, and these have"):
+        fitted.refuse_others("s-norm", "cd" * 32)
+
+
 def test_a_file_that_cannot_be_written(calibration, tmp_path):
     with pytest.raises(AttnError, match=r"c\.json: cannot be written \(No su"):
         calibration.save(tmp_path / "missing" / "c.json")
@@ -256,12 +269,14 @@ def changed(field, value):
 BAD_FILES = [  # id, change of the JSON, what the message must say
     ("missing", changed("slope", None), "field slope is missing"),
     ("unknown", changed("slop", 1.0),
-     "field slop is unknown; known are slope, offset"),
+     "field slop is unknown; known are scoring, .*, slope, offset"),
     ("nan", changed("offset", float("nan")),
      "field offset: want a finite number, got NaN"),
     ("infinite", changed("slope", float("inf")),
      "field slope: .* got Infinity"),
     ("string", changed("slope", "3"), 'field slope: .* got "3"'),
+    ("no_scoring", changed("scoring", None), "field scoring is missing; make"),
+    ("model", changed("model_sha256", 7), "field model_sha256: want a string"),
     ("bool", changed("targets", True),
      "field targets: want a whole number, got true"),
     ("fraction", changed("nontargets", 2.5), "field nontargets: .* got 2.5"),

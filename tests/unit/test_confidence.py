@@ -10,12 +10,13 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.scoring import metrics
+from speechbrain_attn.scoring import confidence, metrics
 from speechbrain_attn.scoring.confidence import (
     SpeakerTrials,
     bootstrap,
     paired_bootstrap,
 )
+from speechbrain_attn.scoring.intervals import margin_of
 
 MEASURES = {
     "eer": metrics.eer,
@@ -56,15 +57,67 @@ def test_a_draw_equals_the_list_with_trials_repeated():
         repeated = np.repeat(scores, copies), np.repeat(labels, copies)
         for metric, measure in MEASURES.items():
             expected = measure(*repeated)
-            found = drawn[metric][replicate]
+            found = np.append(*drawn[metric][:2])[replicate]
             assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
-def expected_ends(figures, level, speakers=7):
+def test_speakers_are_left_out_one_by_one():
+    scores, labels, enrol, test = random_list(1)
+    trials = SpeakerTrials(labels, enrol, test)
+    for metric, drawn in trials.draw(scores, MEASURES, 9).items():
+        for speaker, found in enumerate(drawn.left_out):
+            kept = (enrol != speaker) & (test != speaker)
+            expected = MEASURES[metric](scores[kept], labels[kept])
+            assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+        assert len(drawn.left_out) == 7
+
+
+def test_of_many_speakers_so_many_are_left_out(monkeypatch):
+    scores, *trials = random_list(1)
+    whole = SpeakerTrials(*trials).draw(scores, ["eer"], 9)["eer"]
+    monkeypatch.setattr(confidence, "MOST_LEFT_OUT", 4)
+    some = SpeakerTrials(*trials).draw(scores, ["eer"], 9)["eer"]
+    np.testing.assert_array_equal(some.draws, whole.draws)
+    assert len(some.left_out) == 4
+    assert set(some.left_out) < set(whole.left_out)
+
+
+def test_a_speaker_whom_the_list_cannot_miss_stays():
+    """All targets are of speaker 0; without 1, no nontarget is left."""
+    enrol, test = np.array([[0, 0, 0, 1, 2], [0, 0, 1, 2, 1]])
+    trials = SpeakerTrials(enrol == test, enrol, test)
+    drawn = trials.draw([0.9, 0.2, 0.3, 0.1, 0.4], ["eer"], 9)["eer"]
+    assert len(drawn.left_out) == 1
+
+
+def test_few_who_matter_widen_the_interval():
+    """Of 40 speakers one has all the errors, or each has as many."""
+    even = np.random.default_rng(5).normal(size=40)
+    plain = margin_of(0.95, 40)
+    assert margin_of(0.95, 40, even) == pytest.approx(plain, rel=0.02)
+    widest = student.ppf(0.975, 4) * np.sqrt(40 / 39)
+    one = np.where(np.arange(40) == 7, 1.0, 0.0)
+    assert margin_of(0.95, 40, one) == pytest.approx(widest)
+    assert margin_of(0.95, 40, even[:0]) == pytest.approx(widest)
+
+
+def freedom(left_out, speakers):
+    """Twice the squared mean of a variance over its own variance."""
+    squares = (left_out - np.mean(left_out)) ** 2
+    # Of a sample: E[u^4] - (n - 3) / (n - 1) E[u^2]^2, over n.
+    fourth = np.mean(squares**2)
+    second = np.mean(squares) ** 2
+    spread = (fourth - (speakers - 3) / (speakers - 1) * second) / speakers
+    return np.clip(2 * second / spread, 4, speakers - 1)
+
+
+def expected_ends(drawn, level, speakers=7):
     """The wider of Student's t and mirrored percentiles, written out."""
-    value, *draws = figures
+    value, draws, left_out = drawn
+    value = value.item()
     widening = np.sqrt(speakers / (speakers - 1))
-    quantile = student.ppf((1 + level) / 2, speakers - 1) * widening
+    quantile = student.ppf((1 + level) / 2, freedom(left_out, speakers))
+    quantile *= widening
     middle = 2 * value - np.mean(draws)
     reach = quantile * np.std(draws, ddof=1)
     tails = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - value
@@ -84,10 +137,10 @@ def test_the_interval_of_a_rate_is_made_of_its_log_odds(metric, half, seed):
     scores, *trials = random_list(seed)
     figures = SpeakerTrials(*trials).draw(scores, [metric], 50, seed=3)[metric]
     found = bootstrap(scores, *trials, [metric], 50, 0.9, seed=3)[metric]
-    odds = (figures + half) / (1 - figures + half)
-    odds = np.exp(expected_ends(np.log(odds), 0.9))
+    odds = [np.log((x + half) / (1 - x + half)) for x in figures]
+    odds = np.exp(expected_ends(odds, 0.9))
     expected = (odds * (1 + half) - half) / (1 + odds)
-    assert found.value == figures[0]
+    assert found.value == figures.value
     assert found[1:] == pytest.approx(expected, rel=1e-9)
     assert expected[0] < found.value < expected[1]
 
@@ -96,7 +149,7 @@ def test_the_interval_of_a_cost_is_made_of_its_logarithm():
     scores, *trials = random_list(0)
     figures = SpeakerTrials(*trials).draw(scores, ["cllr"], 50, seed=3)["cllr"]
     found = bootstrap(scores, *trials, ["cllr"], 50, seed=3)["cllr"]
-    logs = expected_ends(np.log(figures + 0.5 / 61), 0.95)
+    logs = expected_ends([np.log(x + 0.5 / 61) for x in figures], 0.95)
     assert found[1:] == pytest.approx(np.exp(logs) - 0.5 / 61, rel=1e-9)
 
 
@@ -105,7 +158,7 @@ def test_the_value_lies_within_its_interval():
     scores, *trials = random_list(7, 300, 400, 400, decimals=6)
     noise = np.random.default_rng(8).permutation(scores)
     drawn = SpeakerTrials(*trials).draw(noise, ["min_cllr"], 50)["min_cllr"]
-    assert np.mean(drawn[1:]) < drawn[0] - np.std(drawn)
+    assert np.mean(drawn.draws) < drawn.value - np.std(drawn.draws)
     found = bootstrap(noise, *trials, ["min_cllr"], 50, level=0.5)
     value, low, high = found["min_cllr"]
     assert low == value < high
@@ -122,11 +175,13 @@ def test_comparisons_are_of_the_same_draws():
     difference, ratio = paired_bootstrap(
         scores_a, scores_b, *trials, ["eer"], 50, seed=3
     )["eer"]
-    assert difference.value == a[0] - b[0]
-    assert difference[1:] == pytest.approx(expected_ends(a - b, 0.95))
-    assert ratio.value == a[0] / b[0]
+    assert difference.value == a.value - b.value
+    less = [x - y for x, y in zip(a, b, strict=True)]
+    assert difference[1:] == pytest.approx(expected_ends(less, 0.95))
+    assert ratio.value == a.value / b.value
     half = 0.5 / 61
-    ends = np.exp(expected_ends(np.log((a + half) / (b + half)), 0.95))
+    over = [np.log((x + half) / (y + half)) for x, y in zip(a, b, strict=True)]
+    ends = np.exp(expected_ends(over, 0.95))
     assert ratio[1:] == pytest.approx(ends, rel=1e-9)
 
 
@@ -181,7 +236,9 @@ def test_draws_without_a_kind_of_trial_are_drawn_again():
     scores, labels = [0.9, 0.2, 0.8, 0.4], [1, 1, 0, 0]
     trials = SpeakerTrials(labels, list("abab"), list("abba"))
     drawn = trials.draw(scores, ["eer"], 30)["eer"]
-    np.testing.assert_array_equal(drawn, np.full(31, 0.5))
+    assert drawn.value == 0.5
+    np.testing.assert_array_equal(drawn.draws, np.full(30, 0.5))
+    assert not len(drawn.left_out)
 
 
 def test_more_certain_intervals_are_wider():
@@ -217,6 +274,8 @@ def test_intervals_hold_the_true_figure():
             scores, labels, *speakers, ["eer"], 100, seed=number
         )["eer"]
         held.append(interval.low <= true <= interval.high)
+        if number % 2:
+            continue
         # As if no two trials shared a speaker.
         apart = np.arange(len(labels))
         apart = apart, np.where(labels, apart, apart + len(labels))

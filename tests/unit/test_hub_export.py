@@ -122,8 +122,17 @@ def test_card_tells_of_results_thresholds_and_training(run, tmp_path):
     assert "| veri_test | 12,200 | 6,100 | 85 | cosine | 10.34 [9.31" in text
     calibration = Calibration.load(folder / "calibration.json")
     for name, threshold in calibration.thresholds.items():
-        assert f"| {name} | {threshold.score:.4f} |" in text
-    assert "chosen on veri_dev" in text
+        assert f" (`{name}`) | {threshold.score:.4f} |" in text
+    for aim in (
+        "both rates of errors equal (`eer`)",
+        "at most 0.1 % false acceptances (`fa_0.001`)",
+        "lowest cost if 5 % are targets (`min_dcf_0.05`)",
+    ):
+        assert aim in text, aim
+    assert "chosen on veri_dev, with" in text
+    slope, offset = calibration.slope, calibration.offset
+    assert offset < 0  # as it is where the scores of targets are high
+    assert f"{slope:.4f} x cosine - {-offset:.4f} (" in text
     for row in (
         "| data | vox, more |",
         "| speakers | 3 |",
@@ -157,15 +166,61 @@ def test_results_and_pictures_come_along(run, tmp_path):
     folder = export(run, tmp_path / "model", [evaluation], attention)
     text = (folder / "README.md").read_text()
     for title, file, content in (
-        ("det, veri_test", "veri_test_det.png", b"a picture"),
-        ("Attention over time", "attention.png", b"another picture"),
+        ("curve), veri_test, cosine", "veri_test_cosine_det.png", b"a picture"),
+        ("![Attention over time", "attention.png", b"another picture"),
     ):
-        assert f"![{title}](pictures/{file})" in text
+        assert f"{title}](pictures/{file})" in text
         assert (folder / "pictures" / file).read_bytes() == content
     assert "not_there" not in text
     (results,) = json.loads((folder / "results.json").read_text())
     assert results["trial_list"] == "veri_test"
     assert results["conditions"]["model"] == "model"
+
+
+def test_pictures_of_each_list_can_be_folded(run, tmp_path):
+    """Also those of one list that was scored in two ways; the first is open."""
+    more = [
+        write_evaluation(tmp_path / "one", "veri_test", "as-norm"),
+        write_evaluation(tmp_path / "two", "veri_test"),
+    ]
+    (tmp_path / "one" / "det.png").write_bytes(b"of s-norm")
+    folder = export(run, tmp_path / "model", more)
+    text = (folder / "README.md").read_text()
+    assert re.findall(r"<details.*>\n<summary>(.*)</summary>", text) == [
+        "veri_test, adaptive s-norm",
+        "veri_test, cosine",
+    ]
+    assert text.count("<details open>") == 1
+    for name, content in (("as-norm", b"of s-norm"), ("cosine", b"a picture")):
+        path = folder / "pictures" / f"veri_test_{name}_det.png"
+        assert path.read_bytes() == content
+
+
+def test_results_of_the_run_are_found_two_folders_down(run, tmp_path):
+    (run / "verification").mkdir()
+    for name in ("veri_test", "veri_hard"):
+        write_evaluation(run / "verification" / name, name)
+    text = (export(run, tmp_path / "model") / "README.md").read_text()
+    assert "| veri_hard | 12,200 |" in text and "| veri_test | 12,200 |" in text
+
+
+def test_datasets_are_only_named_as_the_hub_knows_them(run, tmp_path):
+    """The hub would link to a data set of the name of any folder."""
+    text = (export(run, tmp_path / "model") / "README.md").read_text()
+    assert ModelCard(text).data.datasets is None
+
+
+def test_the_loss_is_named_without_its_wrapper(tmp_path):
+    run = write_run(tmp_path / "run")
+    path = run / "hyperparams.yaml"
+    old = "!name:speechbrain.nnet.losses.nll_loss"
+    new = """!new:speechbrain.nnet.losses.LogSoftmaxWrapper
+    loss_fn: !new:speechbrain.nnet.losses.AdditiveAngularMargin
+        margin: 0.2"""
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    text = (export(run, tmp_path / "model") / "README.md").read_text()
+    assert "| loss | AdditiveAngularMargin |" in text
 
 
 def test_nothing_tells_where_it_was_made(run, tmp_path):

@@ -175,6 +175,11 @@ def test_the_threshold_of_the_calibration_is_used(tmp_path):
     one, other = torch.randn(2, 1, RATE)
     score, decision = model.verify_batch(one, other)
     assert decision == (score > threshold)
+    other = Calibration.fit(scores, labels, scoring="s-norm")
+    other.save(folder / "calibration.json")
+    says = "calibration.json: was fitted on s-norm scores, and these are cosine"
+    with pytest.raises(AttnError, match=says):
+        hub.load(folder)
     (folder / "calibration.json").write_text("{}")
     with pytest.raises(AttnError, match="calibration.json: field"):
         hub.load(folder)

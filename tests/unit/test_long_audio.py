@@ -142,7 +142,7 @@ def test_every_frame_counts_once(features, monkeypatch):
     for part, name in ((features, "features"), (SentenceNormalization, "norm")):
         if part.num_passes:
             monkeypatch.setattr(part, "update", counted(name, part.update))
-    in_pieces(recording(60_017), (7919,), network).finish()
+    in_pieces(recording(60_097), (7919,), network).finish()
     assert counts["norm"] == 376
     if features.num_passes:
         # The transform makes a window more than there are hops.

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from speechbrain.dataio.dataloader import make_dataloader
-from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_attn.dataio.datasets import collate
+from speechbrain_attn.dataio.rows import ManifestRows
 from speechbrain_attn.dataio.sampling import (
     Crop,
     CropDataset,
@@ -277,28 +277,24 @@ def test_bad_arguments_are_refused(options, says):
 @pytest.fixture
 def crops(tmp_path):
     """Three speakers of four files; sample n of file r is r + n / 2048."""
-    rows = {}
+    lines = ["ID,duration,wav,start,stop,spk_id\n"]
     for row in range(12):
         path = tmp_path / f"{row}.wav"
         samples = (row + np.arange(2000) / 2048) / 16
         soundfile.write(path, samples, 16000, subtype="FLOAT")
-        rows[f"u{row}"] = {
-            "wav": str(path),
-            "duration": 2000 / 16000,
-            "spk_id": f"s{row // 4}",
-        }
+        lines.append(f"u{row},0.125,{path},0,2000,s{row // 4}\n")
+    manifest = tmp_path / "train.csv"
+    manifest.write_text("".join(lines))
     encoder = CategoricalEncoder()
     encoder.update_from_iterable(["s0", "s1", "s2"])
     encoder.expect_len(3)
-    return CropDataset(DynamicItemDataset(rows), encoder)
+    return CropDataset(ManifestRows(manifest, tmp_path), encoder)
 
 
 def loader_of(crops, epoch, num_workers=0):
     """The host's loader of 2 x 2 crops of 3 to 5 frames."""
-    rows = crops.data.data.values()
     sampler = SpeakerBatchSampler(
-        [row["spk_id"] for row in rows],
-        [row["wav"] for row in rows],
+        *crops.speakers_and_files(),
         num_speakers=2,
         num_utterances=2,
         min_frames=3,

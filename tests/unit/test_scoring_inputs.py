@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.scoring.cohort import cohort_of
 from speechbrain_attn.scoring.inputs import (
-    cohort_of,
     read_list,
     trial_embeddings,
 )
@@ -76,8 +76,8 @@ def test_a_bad_embedding_is_named_with_line_and_store(
 def test_a_bad_embedding_of_the_cohort_is_named(make, value, norm):
     store = make("train", NAMES, {1: value})
     says = (
-        r"^cohort .*/train: the embedding of utterance 'a/x/2' has norm "
-        rf"{norm}, so"
+        r"^cohort train \(.*/train\): the embedding of utterance 'a/x/2' has "
+        rf"norm {norm}, so"
     )
     with pytest.raises(AttnError, match=says):
         cohort_of(store, "train")
@@ -87,8 +87,8 @@ def test_a_bad_embedding_of_the_cohort_is_named(make, value, norm):
 def test_a_cohort_wants_two_speakers(make, names):
     store = make("train", names)
     says = (
-        rf"^cohort .*/train: want at least 2 speakers, got {len(names[:1])} "
-        rf"in {len(names)} utterances"
+        r"^cohort train \(.*/train\): want at least 2 speakers, got "
+        rf"{len(names[:1])} in {len(names)} utterances"
     )
     with pytest.raises(AttnError, match=says):
         cohort_of(store, "train")

@@ -1,16 +1,13 @@
 """From stores and lists to results: the generic command, in this process."""
 
-import json
-
 import numpy as np
 import pytest
+from scoring_folders import Runner, make_data
 
 from speechbrain_attn.dataio.scores import read_scores
 from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.scoring import metrics, run
-from speechbrain_attn.scoring.__main__ import main
-from speechbrain_attn.scoring.calibration import Calibration
+from speechbrain_attn.scoring import metrics, results_folder, run
 from speechbrain_attn.scoring.confidence import bootstrap, paired_bootstrap
 from speechbrain_attn.scoring.cosine import cosine_scores
 from speechbrain_attn.scoring.normalisation import (
@@ -18,75 +15,18 @@ from speechbrain_attn.scoring.normalisation import (
     s_norm,
     speaker_means,
 )
-from speechbrain_attn.scoring.options import ScoringOptions
 from speechbrain_attn.scoring.plda import PLDABackend
 from speechbrain_attn.scoring.store import EmbeddingStore
-from speechbrain_attn.scoring.systems import TITLES
-
-SIZE, NUM_UTTERANCES = 7, 5
-
-
-def make_store(folder, speakers, generator, durations=True, noise=0.8):
-    """Normal speakers with normal noise; a store of their utterances."""
-    names, rows = [], []
-    for speaker in speakers:
-        voice = generator.normal(size=SIZE)
-        for number in range(NUM_UTTERANCES):
-            names.append(f"{speaker}/s/{number}")
-            rows.append(voice + noise * generator.normal(size=SIZE))
-    seconds = generator.uniform(1, 9, len(names)) if durations else None
-    return EmbeddingStore.create(folder, names, np.array(rows), seconds)
-
-
-def make_list(path, speakers, generator):
-    """All trials within speakers, and as many others."""
-    names = [f"{s}/s/{n}" for s in speakers for n in range(NUM_UTTERANCES)]
-    lines = [
-        f"{int(a[:4] == b[:4])} {a}.wav {b}.wav\n"
-        for i, a in enumerate(names)
-        for b in names[:i]
-        if a[:4] == b[:4] or generator.random() < 0.2
-    ]
-    path.write_text("".join(lines))
-    return path
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Folder of three stores of disjoint speakers and two lists."""
-    folder = tmp_path_factory.mktemp("scoring")
-    generator = np.random.default_rng(3)
-    for name, numbers in {
-        "test": range(10, 22),
-        "dev": range(30, 40),
-        "cohort": range(50, 73),
-    }.items():
-        speakers = [f"id{number}" for number in numbers]
-        make_store(folder / name, speakers, generator)
-        make_list(folder / f"{name}.txt", speakers, generator)
-    return folder
+    return make_data(tmp_path_factory.mktemp("scoring"))
 
 
 @pytest.fixture
 def score(data, tmp_path, capsys):
-    """Run the command on the lists; returns results and what was printed."""
-
-    def score(*more, output="out", embeddings=("test", "dev")):
-        main(
-            [
-                "--embeddings",
-                *(str(data / name) for name in embeddings),
-                f"--trials={data / 'test.txt'}",
-                f"--output={tmp_path / output}",
-                "--replicates=40",
-                *map(str, more),
-            ]
-        )
-        text = (tmp_path / output / "results.json").read_text()
-        return json.loads(text), capsys.readouterr().out
-
-    score.folder = tmp_path
-    return score
+    return Runner(data, tmp_path, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +71,10 @@ def test_plain_cosine_is_that_of_the_parts(score, expected):
     assert f"EER {100 * eer.value:.2f} [{100 * eer.low:.2f}, " in printed
     assert "minCllr" in printed and ", Cllr" not in printed
     page = (score.folder / "out" / "results.md").read_text()
-    assert "Without a development list" in page and "actDCF(0.01) |" not in page
+    assert (
+        "Without a calibration scores are no" in page
+        and "actDCF(0.01) |" not in page
+    )
 
 
 def test_every_scoring_is_that_of_its_module(score, data, expected):
@@ -172,55 +115,6 @@ def test_every_scoring_is_that_of_its_module(score, data, expected):
 def test_one_sided_norms_are_made_if_asked_for(score, data, name):
     results, _ = score(f"--cohort={data / 'cohort'}", f"--scoring={name}")
     assert list(results["systems"]) == ["cosine", "centred", name, "s-norm"]
-
-
-def test_a_development_list_gives_ratios_thresholds_and_fusion(
-    score, data, expected
-):
-    results, printed = score(
-        f"--cohort={data / 'cohort'}",
-        "--cohort-top=9",
-        "--plda=train",
-        "--lda-size=3",
-        f"--development={data / 'dev.txt'}",
-        "--scoring=fusion",
-    )
-    assert list(results["systems"])[-1] == "fusion"
-    for figures in results["systems"].values():
-        assert figures["cllr"]["value"] >= figures["min_cllr"]["value"]
-        assert (
-            figures["act_dcf_0.01"]["value"] >= figures["min_dcf_0.01"]["value"]
-        )
-    trials, rows, _, _ = expected
-    listed = trials_from_file(data / "dev.txt")
-    store = EmbeddingStore.open(data / "dev")
-    developed = store.embeddings[store.rows(listed.utterances)]
-    calibration = Calibration.fit(
-        cosine_scores(developed, listed.enrol, listed.test), listed.labels
-    )
-    llrs = calibration.llr(cosine_scores(rows, trials.enrol, trials.test))
-    figures = results["systems"]["cosine"]
-    cllr = metrics.cllr(llrs, trials.labels)
-    assert figures["cllr"]["value"] == pytest.approx(cllr)
-    cost = metrics.act_dcf(llrs, trials.labels)
-    assert figures["act_dcf_0.01"]["value"] == pytest.approx(cost)
-    weights = results["conditions"]["fusion"]["weights"]
-    assert list(weights)[:2] == ["as-norm", "plda"]
-    assert {"log_duration_gap", "log_norm_lower", "cohort_mean_gap"} <= set(
-        weights
-    )
-    assert results["calibration"]["trial_list"] == "dev.txt"
-    assert results["calibration"]["speakers"] == 10
-    assert printed.count(", Cllr") == len(results["systems"])
-    folder = score.folder / "out"
-    for name in ("det", "reliability", "bayes_error", "histogram", "duration"):
-        assert results["pictures"][name] == f"{name}.svg"
-        assert (folder / f"{name}.svg").stat().st_size > 1000
-        assert f"]({name}.svg)" in (folder / "results.md").read_text()
-    page = (folder / "results.md").read_text()
-    assert str(score.folder) not in page and str(data) not in page
-    for title in ("cosine", "adaptive s-norm", "LDA + PLDA", "fusion"):
-        assert f"| {title} | " in page
 
 
 def test_a_comparison_is_paired(score, data, expected):
@@ -336,7 +230,8 @@ def test_a_refused_run_leaves_earlier_results(score, data, monkeypatch, step):
     def refuse(*_):
         raise AttnError("refused")
 
-    monkeypatch.setattr(run, step, refuse)
+    place = results_folder if step == "render_results" else run
+    monkeypatch.setattr(place, step, refuse)
     with pytest.raises(SystemExit, match="^2$"):
         score(*more, "--lda-size=2")
     assert before == {
@@ -345,98 +240,9 @@ def test_a_refused_run_leaves_earlier_results(score, data, monkeypatch, step):
     }
 
 
-def test_a_run_does_not_write_over_what_it_compares_with(score, capsys):
-    score()
-    scores = score.folder / "out" / "scores.txt"
-    before = scores.read_text()
-    with pytest.raises(SystemExit, match="^2$"):
-        score(f"--compare={score.folder / 'out' / '..' / 'out'}/scores.txt")
-    assert "is where this run writes its own scores" in capsys.readouterr().err
-    assert scores.read_text() == before
-
-
 def test_no_matplotlib_is_one_sentence(score, monkeypatch):
     monkeypatch.setattr(run, "can_draw", lambda: False)
     results, _ = score()
     assert results["pictures"] == {}
     (note,) = [x for x in results["notes"] if "matplotlib" in x]
     assert "pip install 'speechbrain_attn[plots]'" in note
-
-
-def test_a_scoring_that_cannot_be_calibrated_is_a_note(score, data):
-    """Embeddings that tell the number of an utterance, not its speaker."""
-    names = EmbeddingStore.open(data / "dev").ids
-    rows = np.eye(SIZE)[[int(name[-1]) for name in names]]
-    rows += 0.1 * np.random.default_rng(0).normal(size=rows.shape)
-    EmbeddingStore.create(score.folder / "wrong", names, rows)
-    options = [f"--development={data / 'dev.txt'}"]
-    stores = ("test", score.folder / "wrong")
-    with pytest.raises(SystemExit, match="^2$"):
-        score(*options, embeddings=stores)
-    results, _ = score(*options, "--scoring=fusion", embeddings=stores)
-    assert "cllr" not in results["systems"]["cosine"]
-    assert "cllr" in results["systems"]["fusion"]
-    said = "calibration of cosine on dev.txt: field slope: want above 0"
-    assert any(note.startswith(said) for note in results["notes"])
-    assert " | - |" in (score.folder / "out" / "results.md").read_text()
-
-
-# fmt: off
-BAD = [  # id, more arguments, what the message must say
-    ("no_store", ["--cohort={tmp}"], "holds no finished embeddings"),
-    ("no_list", ["--trials=none.txt"], "none.txt: cannot be read"),
-    ("missing", ["--trials={data}/cohort.txt"], "is not in {data}/test and"),
-    ("top", ["--cohort={data}/cohort", "--scoring=as-norm"],
-     "as-norm cannot be had, only cosine, centred, z-norm, t-norm, s-norm; "
-     "adaptive s-norm wants a cohort larger than its cohort_top (300)"),
-    ("one", ["--cohort={data}/cohort", "--cohort-top=1"],
-     "cohort_top: want at least 2, got 1"),
-    ("norm", ["--scoring=z-norm"], "cohort: must be given for scoring=z-norm"),
-    ("train", ["--plda=train"], "cohort: must be given for plda=train"),
-    ("plda", ["--plda={tmp}/none"], "PLDA back end {tmp}/none: cannot be r"),
-    ("lda", ["--plda=train", "--cohort={data}/cohort"],
-     "lda_size: got 128, but 23 speakers"),
-    ("draws", ["--replicates=1"], "replicates: want at least 2, got 1"),
-    ("other_list", ["--compare={tmp}/scores.txt"],
-     'scores.txt line 1: is the trial "1 id10/s/1 id10/s/2", but in'),
-    ("shorter", ["--compare={tmp}/short.txt"], "has 2 trials, but"),
-    ("no_scores", ["--compare={data}/test.txt"], "got 3 fields"),
-    ("names", ["--utt2spk={tmp}/map"], "is not in speaker map"),
-]
-# fmt: on
-
-
-@pytest.mark.parametrize(
-    "more, says", [pytest.param(*row[1:], id=row[0]) for row in BAD]
-)
-def test_bad_input_is_one_sentence(score, data, capsys, more, says):
-    places = {"tmp": score.folder, "data": data}
-    lines = (data / "test.txt").read_text().splitlines()
-    wrong = ["1 id10/s/1 id10/s/2", *lines[1:]]
-    (score.folder / "scores.txt").write_text(
-        "".join(f"{x[2:]} {x[0]} 0.5\n".replace(".wav", "") for x in wrong)
-    )
-    (score.folder / "short.txt").write_text(
-        "id10/s/1 id10/s/0 1 0.5\nid10/s/1 id11/s/0 0 0.5\n"
-    )
-    (score.folder / "map").write_text("id10/s/0 id10\n")
-    with pytest.raises(SystemExit, match="^2$"):
-        score(*(word.format(**places) for word in more))
-    said = capsys.readouterr().err
-    assert says.format(**places) in said
-    assert len(said.strip().splitlines()) == 1
-
-
-def test_options_are_checked():
-    assert ScoringOptions().scoring in TITLES
-    for given, says in (
-        ({"scoring": "best"}, "scoring: want one of cosine, "),
-        ({"cohort": 3}, "cohort: want text, got 3"),
-        ({"cohort_top": True}, "cohort_top: want a whole number, got True"),
-        ({"replicates": 1}, "replicates: want at least 2, got 1"),
-        ({"cohort_top": 1}, "cohort_top: want at least 2, got 1"),
-        ({"lda_size": 0}, "lda_size: want at least 1, got 0"),
-        ({"cohort_utterances": "yes"}, "want True or False, got 'yes'"),
-    ):
-        with pytest.raises(AttnError, match=says):
-            ScoringOptions(**given)

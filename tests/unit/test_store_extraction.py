@@ -16,12 +16,12 @@ from store_runs import network
 from torch import nn
 
 from speechbrain_attn.errors import AttnError, AudioError
-from speechbrain_attn.inference import store_extraction
-from speechbrain_attn.inference.extraction import extract_embeddings
-from speechbrain_attn.inference.fingerprint import (
+from speechbrain_attn.hub.fingerprint import (
     file_states_sha256,
     network_sha256,
 )
+from speechbrain_attn.inference import store_extraction
+from speechbrain_attn.inference.extraction import extract_embeddings
 from speechbrain_attn.inference.journal import Journal, embeddings_at, entries
 from speechbrain_attn.inference.store_extraction import (
     extract_to_store,

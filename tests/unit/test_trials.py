@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from speechbrain_attn.dataio import lines
-from speechbrain_attn.dataio.trials import trial_files, trials_from_file
+from speechbrain_attn.dataio.trials import trials_from_file
+from speechbrain_attn.dataio.utterance_files import trial_files
 from speechbrain_attn.errors import AttnError
 
 GOOD = "1 a/x/1.wav a/y/2.wav\n0 a/x/1.wav b/z/3.wav\n"
@@ -185,12 +186,11 @@ def test_a_missing_data_folder_is_named(read, tmp_path):
         trial_files(read(GOOD), tmp_path / "none")
 
 
-def test_rows_and_lines_of_utterances(read):
+def test_rows_and_places_of_utterances(read):
     trials = read(GOOD)
     rows = trials.rows(["b/z/3", "a/x/1", "b/z/3"])
     np.testing.assert_array_equal(rows, [2, 0, 2])
     assert rows.dtype == np.int32
-    assert [trials.line_of(name) for name in trials.utterances] == [1, 1, 2]
     assert trials.place_of("b/z/3") == f"{trials.path} line 2"
     with pytest.raises(AttnError, match=r"'c' is not in .*trials.txt, which"):
         trials.rows(["a/x/1", "c"])

@@ -100,9 +100,6 @@ def test_where_an_utterance_is_named(read):
         "b/3": f"{map_path} line 2",
         "a/2": f"{map_path} line 3",
     }
-    # Of the list: the line of the utterance, or of a model with it.
-    lines = [trials.line_of(name) for name in trials.utterances]
-    assert lines == [1, 1, 2, 2, 2, 1]
 
 
 def test_counts_know_the_utterances_of_a_model(read):

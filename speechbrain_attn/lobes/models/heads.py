@@ -1,8 +1,71 @@
 """Classifiers of the papers: from embeddings to speakers, in training only."""
 
 import torch
-from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from torch import nn
+
+from speechbrain_attn.errors import AttnError
+from speechbrain_attn.nnet.masking import full_precision
+
+
+class CosineHead(nn.Module):
+    """Cosines between embeddings and a vector, or several, for each speaker.
+
+    Goes with ``nnet.angular_margin.AdditiveAngularMarginSoftmax``. With one
+    vector each it has the weights of the host's ``ECAPA_TDNN.Classifier``.
+    With several, the sub-centres of Deng et al., 2020, "Sub-center ArcFace",
+    a speaker's cosine is that of the nearest: utterances that are unlike the
+    others, or wrongly labelled, can gather around a centre of their own.
+
+    Arguments
+    ---------
+    input_size : int
+        Size of the embedding.
+    out_neurons : int
+        Speakers.
+    num_sub_centres : int
+        Vectors of each.
+
+    Raises
+    ------
+    AttnError
+        ``num_sub_centres`` is no whole number from 1 on.
+
+    Example
+    -------
+    >>> head = CosineHead(192, out_neurons=7, num_sub_centres=3)
+    >>> head(torch.rand(8, 1, 192)).shape
+    torch.Size([8, 1, 7])
+    """
+
+    def __init__(self, input_size, out_neurons, num_sub_centres=1):
+        super().__init__()
+        if not isinstance(num_sub_centres, int) or num_sub_centres < 1:
+            raise AttnError(
+                f"num_sub_centres={num_sub_centres}: want a whole number, 1 "
+                "for one vector a speaker, or more."
+            )
+        self.num_sub_centres = num_sub_centres
+        # Those of a speaker one after the other.
+        self.weight = nn.Parameter(
+            torch.empty(out_neurons * num_sub_centres, input_size)
+        )
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x):
+        """Cosines [batch, 1, speakers] of embeddings [batch, 1, size].
+
+        Also of [batch, size], as the host's ResNet gives them.
+        """
+        x = x.reshape(len(x), 1, -1)
+        # In bfloat16 they would come in steps of 0.004, which the scale of
+        # the loss makes steps of 0.1.
+        x = x.float() if x.dtype.itemsize < 4 else x
+        with full_precision(x):
+            weight = nn.functional.normalize(self.weight.to(x.dtype))
+            cosines = nn.functional.normalize(x, dim=2) @ weight.T
+        if self.num_sub_centres == 1:
+            return cosines
+        return cosines.unflatten(2, (-1, self.num_sub_centres)).amax(dim=3)
 
 
 class DoubleMHAHead(nn.Module):
@@ -17,6 +80,8 @@ class DoubleMHAHead(nn.Module):
         Size of the embedding and of the third layer.
     out_neurons : int
         Speakers.
+    num_sub_centres : int
+        As for ``CosineHead``.
 
     Example
     -------
@@ -24,10 +89,10 @@ class DoubleMHAHead(nn.Module):
     torch.Size([8, 1, 7])
     """
 
-    def __init__(self, input_size, out_neurons):
+    def __init__(self, input_size, out_neurons, num_sub_centres=1):
         super().__init__()
         self.layer = nn.Linear(input_size, input_size)
-        self.cosines = Classifier(input_size, out_neurons=out_neurons)
+        self.cosines = CosineHead(input_size, out_neurons, num_sub_centres)
 
     def forward(self, x):
         """Cosines [batch, 1, speakers] of embeddings [batch, 1, size]."""

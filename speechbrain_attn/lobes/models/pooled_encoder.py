@@ -1,8 +1,11 @@
 """A frame encoder, a pooling and embedding layers, freely combined."""
 
+import math
+
 import torch
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from speechbrain.lobes.models.ResNet import ResNet
+from speechbrain.lobes.models.Xvector import Xvector
 from torch import nn
 
 from speechbrain_attn.errors import AttnError
@@ -15,8 +18,8 @@ class PooledEncoder(nn.Module):
     Arguments
     ---------
     encoder : torch.nn.Module
-        Features to frames: one of ``nnet.encoders``, ``ECAPATrunk`` or
-        ``ResNetTrunk``.
+        Features to frames: one of ``nnet.encoders``, ``ECAPATrunk``,
+        ``ResNetTrunk`` or ``XvectorTrunk``.
     pooling : torch.nn.Module
         Frames to one vector: one of ``nnet.pooling``.
     embedding_size : int or None
@@ -121,11 +124,31 @@ class PooledEncoder(nn.Module):
         return embeddings, self.pooling.penalty(attention)
 
 
-class ECAPATrunk(nn.Module):
-    """Frames of the host's ECAPA_TDNN, before its own pooling.
+class _HostTrunk(nn.Module):
+    """Frames of a network of the host, before its own pooling.
 
-    Its convolutions mirror the edges and see the padding, so a padded batch
-    does not give exactly what its utterances give alone.
+    The host's convolutions see the padding, so a padded batch does not give
+    exactly what its utterances give alone.
+    """
+
+    exact_padding = False
+    stride, first_centre = 1, 0
+
+    @classmethod
+    def of(cls, network):
+        """The trunk of a host's network, whose modules it shares."""
+        trunk = cls.__new__(cls)
+        nn.Module.__init__(trunk)
+        trunk._take(network)
+        return trunk
+
+    def output_lengths(self, lengths, frames):
+        """Relative lengths of what comes out; the same as goes in."""
+        return lengths
+
+
+class ECAPATrunk(_HostTrunk):
+    """Frames of the host's ECAPA_TDNN; its convolutions mirror the edges.
 
     Arguments
     ---------
@@ -142,19 +165,15 @@ class ECAPATrunk(nn.Module):
     torch.Size([2, 120, 48])
     """
 
-    exact_padding = False
-
     def __init__(self, input_size, **options):
         super().__init__()
-        host = ECAPA_TDNN(input_size, lin_neurons=1, **options)
-        self.input_size = input_size
-        self.blocks = host.blocks
-        self.mfa = host.mfa
-        self.output_size = host.mfa.conv.conv.out_channels
+        self._take(ECAPA_TDNN(input_size, lin_neurons=1, **options))
 
-    def output_lengths(self, lengths, frames):
-        """Relative lengths of what comes out; the same as goes in."""
-        return lengths
+    def _take(self, network):
+        self.blocks = network.blocks
+        self.mfa = network.mfa
+        self.input_size = network.blocks[0].conv.conv.in_channels
+        self.output_size = network.mfa.conv.conv.out_channels
 
     def forward(self, x, lengths=None):
         """Encode [batch, frames, features] into [batch, frames, channels]."""
@@ -167,15 +186,13 @@ class ECAPATrunk(nn.Module):
         return self.mfa(torch.cat(outputs, dim=1)).transpose(1, 2)
 
 
-class ResNetTrunk(nn.Module):
-    """Frames of the host's ResNet, before its own pooling.
-
-    It has no masks at all: padding has a large influence.
+class ResNetTrunk(_HostTrunk):
+    """Frames of the host's ResNet; padding has a large influence on them.
 
     Arguments
     ---------
     input_size : int
-        Features per frame.
+        Features per frame; ``of`` takes it for a multiple of the stride.
     **options
         Of the host's ResNet: channels, block_sizes, strides.
 
@@ -186,23 +203,58 @@ class ResNetTrunk(nn.Module):
     torch.Size([2, 15, 160])
     """
 
-    exact_padding = False
-
     def __init__(self, input_size, **options):
         super().__init__()
-        host = ResNet(input_size, **options)
+        self._take(ResNet(input_size, **options))
         self.input_size = input_size
-        self.front = nn.Sequential(host.conv1, host.bn1, host.activation1)
-        self.layers = nn.Sequential(
-            host.layer1, host.layer2, host.layer3, host.layer4
-        )
-        self.output_size = host.norm_stats.num_features // 2
 
-    def output_lengths(self, lengths, frames):
-        """Relative lengths of what comes out; the same as goes in."""
-        return lengths
+    def _take(self, network):
+        self.front = nn.Sequential(
+            network.conv1, network.bn1, network.activation1
+        )
+        self.layers = nn.Sequential(
+            network.layer1, network.layer2, network.layer3, network.layer4
+        )
+        self.output_size = network.norm_stats.num_features // 2
+        # Strided convolutions start on the first frame.
+        self.stride = math.prod(layer[0].stride for layer in self.layers)
+        channels = self.layers[-1][-1].bn2.num_features
+        # The host does not keep it.
+        self.input_size = self.output_size // channels * self.stride
 
     def forward(self, x, lengths=None):
         """Encode [batch, frames, features] into [batch, frames', channels]."""
         x = self.layers(self.front(x.unsqueeze(1)))
         return x.transpose(1, 2).flatten(2)
+
+
+class XvectorTrunk(_HostTrunk):
+    """Frames of the host's Xvector; its convolutions mirror the edges.
+
+    Arguments
+    ---------
+    input_size : int
+        Features per frame.
+    **options
+        Of the host's Xvector: tdnn_channels, tdnn_kernel_sizes, ...
+
+    Example
+    -------
+    >>> trunk = XvectorTrunk(80, tdnn_channels=[16, 16, 16, 16, 48])
+    >>> trunk(torch.rand(2, 120, 80)).shape
+    torch.Size([2, 120, 48])
+    """
+
+    def __init__(self, input_size, **options):
+        super().__init__()
+        self._take(Xvector(in_channels=input_size, **options))
+
+    def _take(self, network):
+        *blocks, _, _ = network.blocks  # statistics and a linear layer
+        self.blocks = nn.Sequential(*blocks)
+        self.input_size = blocks[0].conv.in_channels
+        self.output_size = network.blocks[-1].w.in_features // 2
+
+    def forward(self, x, lengths=None):
+        """Encode [batch, frames, features] into [batch, frames, channels]."""
+        return self.blocks(x)

@@ -40,6 +40,8 @@ class ChannelAttentiveStatisticsPooling(InPasses):
     torch.Size([8, 128])
     """
 
+    head_name = "channel"  # what pictures call a head
+
     def __init__(
         self, input_size, attention_size=128, global_context=True, eps=1e-12
     ):

@@ -56,6 +56,8 @@ class SelfAttentivePooling(InPasses):
     torch.Size([8, 640])
     """
 
+    head_name = "hop"  # what pictures call a head
+
     def __init__(
         self,
         input_size,

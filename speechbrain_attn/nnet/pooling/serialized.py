@@ -173,6 +173,8 @@ class SerializedAttentionPooling(InPasses):
     torch.Size([8, 64])
     """
 
+    head_name = "layer"  # what pictures call a head
+
     def __init__(
         self,
         input_size,

@@ -1,0 +1,240 @@
+"""Recordings as commands are given them: names, checked audio, embeddings."""
+
+import atexit
+import glob
+import os
+import sys
+import tempfile
+
+from speechbrain_attn.cli.common import network_of, progress, say, say_once
+from speechbrain_attn.errors import AttnError, AudioError
+
+# Of the files of a folder, these are taken; a file that is named may have any
+# name. All but those of the last line are libsndfile's.
+AUDIO_EXTENSIONS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aif", ".aiff", ".au", ".caf", ".rf64", ".sph", ".w64"),
+    *(".m4a", ".mp4", ".aac"),
+)
+# First bytes of sound on stdin, where names would be text.
+_SOUND = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+
+
+def audio_paths(arguments):
+    """Paths of audio files, as a command was given them.
+
+    Arguments
+    ---------
+    arguments : list of str
+        Files, which need not be there (reading them says so); folders, for
+        the audio files below them; patterns such as ``**/*.wav``; ``-`` for
+        names on stdin, one a line, or for one recording there (wav, flac,
+        ogg, aiff, au or caf).
+
+    Returns
+    -------
+    list of str
+        In the order given, each once; those of a folder sorted.
+
+    Raises
+    ------
+    AttnError
+        A folder holds no audio, a pattern fits no file, nothing is on stdin.
+    """
+    paths = []
+    for argument in map(str, arguments):
+        names = _from_stdin() if argument == "-" else [argument]
+        for name in names:
+            paths += _expanded(name)
+    return list(dict.fromkeys(paths))
+
+
+def _expanded(name):
+    if os.path.isdir(name):
+        return _files_below(name)
+    if os.path.exists(name) or not glob.has_magic(name):
+        return [name]
+    found = sorted(glob.glob(name, recursive=True))
+    if not found:
+        raise AttnError(f"{name}: no file fits this pattern.")
+    return [path for path in found if not os.path.isdir(path)]
+
+
+def _files_below(folder):
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        # Hidden ones are no speech: macOS leaves ._00001.wav in archives.
+        folders[:] = sorted(one for one in folders if one[0] != ".")
+        found += [
+            os.path.join(parent, name)
+            for name in sorted(names)
+            if name[0] != "." and name.lower().endswith(AUDIO_EXTENSIONS)
+        ]
+    if not found:
+        raise AttnError(
+            f"{folder}: no audio files there; want names that end in "
+            f"{', '.join(AUDIO_EXTENSIONS)}."
+        )
+    return found
+
+
+def _from_stdin():
+    """Names on stdin, or a copy of the recording that is there."""
+    content = sys.stdin.buffer.read()
+    if content.startswith(_SOUND):
+        folder = tempfile.TemporaryDirectory()
+        atexit.register(folder.cleanup)
+        path = os.path.join(folder.name, "stdin")
+        with open(path, "wb") as file:
+            file.write(content)
+        return [path]
+    lines = os.fsdecode(content).splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    if not names or "\0" in names[0]:
+        raise AttnError(
+            "-: want names of audio files on standard input, one a line, or "
+            "one recording as wav, flac, ogg, aiff, au or caf."
+        )
+    return names
+
+
+def read_speech(path, model, anyway=False):
+    """Waveform [samples] of a file, mono, at the model's sample rate.
+
+    Arguments
+    ---------
+    path : str
+    model : hub.model.SpeakerModel
+    anyway : bool
+        Of ``AnywayOption``: True only says what would be refused.
+
+    Raises
+    ------
+    AudioError
+        The file cannot be read, or it is silent, clipped or holds too little
+        speech (``dataio.speech_checks``).
+    """
+    waveform = model.load_audio(path)
+    _say_conversion(path, _header(path), model.sample_rate)
+    _check_speech(path, [waveform], model.sample_rate, anyway)
+    return waveform
+
+
+def embed_files(paths, model, anyway=False, quiet=False):
+    """Embeddings of audio files, however long, without those of no use.
+
+    Arguments
+    ---------
+    paths : list of str
+        Of ``audio_paths``.
+    model : hub.model.SpeakerModel
+    anyway : bool
+        As for ``read_speech``.
+    quiet : bool
+        As for ``progress``.
+
+    Returns
+    -------
+    embeddings : dict
+        Path -> [embedding_size] float32.
+    refused : dict
+        Path -> why it has none; each was said on stderr.
+    """
+    embeddings, refused = {}, {}
+    for path in progress(paths, "embedding", quiet=quiet):
+        try:
+            embeddings[path] = _embed_file(path, model, anyway)
+        except AttnError as error:
+            refused[path] = _refusal(path, error)
+    return embeddings, refused
+
+
+def refused_files(paths, model, anyway=False, quiet=False):
+    """Files that ``embed_files`` would refuse to read, path -> why."""
+    from speechbrain_attn.dataio.audio_blocks import waveform_blocks
+
+    refused = {}
+    for path in progress(list(paths), "checking", quiet=quiet):
+        header = _header(path)
+        blocks = waveform_blocks(path, model.sample_rate)
+        try:
+            _check_speech(path, blocks, model.sample_rate, anyway)
+            _say_conversion(path, header, model.sample_rate)
+        except AudioError as error:
+            refused[path] = _refusal(path, error)
+    return refused
+
+
+def _refusal(path, error):
+    """Why a file is refused, which is said on stderr."""
+    reason = str(error).removeprefix(f"{path}: ")
+    say(f"{path}: {reason}")
+    return reason
+
+
+def _embed_file(path, model, anyway):
+    """Embedding [embedding_size] of a file, checked as by ``read_speech``."""
+    import numpy as np
+    import torch
+
+    from speechbrain_attn.dataio.audio_blocks import waveform_blocks
+    from speechbrain_attn.dataio.headers import SAMPLE_RATE
+    from speechbrain_attn.inference.long_audio import (
+        LONG_S,
+        can_embed_in_blocks,
+        embed_long_audio,
+    )
+
+    header, network = _header(path), network_of(model)
+    is_long = header is not None and header.duration > LONG_S
+    at_16_khz = model.sample_rate == SAMPLE_RATE  # as blocks are read
+    if is_long and at_16_khz and can_embed_in_blocks(*network):
+        _say_conversion(path, header, model.sample_rate)
+        blocks = waveform_blocks(path, model.sample_rate)
+        _check_speech(path, blocks, model.sample_rate, anyway)
+        return embed_long_audio(path, *network)
+    waveform = read_speech(path, model, anyway)
+    with torch.inference_mode():
+        embedding = model.encode_batch(waveform).flatten().float()
+    embedding = embedding.cpu().numpy()
+    if not np.isfinite(embedding).all():
+        raise AttnError(
+            "its embedding is not finite; are the weights of the model?"
+        )
+    return embedding
+
+
+def _header(path):
+    """Header of an audio file; None where it tells no length."""
+    from speechbrain_attn.dataio.headers import read_header
+
+    try:
+        return read_header(path)
+    except AudioError:
+        return None  # decoding the file says what is wrong with it, if anything
+
+
+def _say_conversion(path, header, sample_rate):
+    """Say, the first time, that files are converted."""
+    if header is None or header[1:3] == (sample_rate, 1):
+        return
+    channels = "1 channel"
+    if header.channels > 1:
+        channels = f"{header.channels} channels"
+    say_once(
+        "conversion",
+        f"{path}: {header.rate:,} Hz, {channels}; such files are converted to "
+        f"{sample_rate:,} Hz, mono (said once)",
+    )
+
+
+def _check_speech(path, blocks, sample_rate, anyway):
+    """Refuse, or only say, what is of no use; blocks are torch tensors."""
+    from speechbrain_attn.dataio.speech_checks import speech_fault
+
+    arrays = (block.cpu().numpy() for block in blocks)
+    fault = speech_fault(arrays, sample_rate)
+    if fault and not anyway:
+        raise AudioError(f"{path}: {fault}. --anyway uses it all the same.")
+    if fault:
+        say(f"{path}: {fault}; used all the same.")

@@ -1,0 +1,96 @@
+"""Batches that go through all rows once, over all processes together."""
+
+import itertools
+
+import torch
+from torch.utils.data import Sampler
+
+from speechbrain_attn.errors import AttnError
+
+
+class EpochBatchSampler(Sampler):
+    """Each row in one batch of one process an epoch: none twice, none lost.
+
+    A step takes ``batch_size`` rows for each process. What is left for the
+    last one is shared as evenly as it goes; if a process would get fewer than
+    two, on which batch norm cannot train, the step before takes them, too. So
+    all processes make the same number of steps, and none waits for another.
+
+    The order follows from seed and epoch alone: call ``set_epoch`` before
+    each. A run goes on in the middle of an epoch by passing over batches, as
+    the host's ``SaveableDataLoader`` does. On another number of processes the
+    steps, but for the end of an epoch, are the same if ``step_size`` is.
+
+    Arguments
+    ---------
+    num_rows : int
+        Of the dataset.
+    batch_size : int
+        Rows in a batch of one process.
+    shuffle : bool
+        Another order in each epoch; else that of the rows.
+    seed : int
+        Of the run.
+    rank, world_size : int
+        Number of this process, and how many there are.
+
+    Attributes
+    ----------
+    step_size : int
+        Rows that a step takes over all processes.
+
+    Raises
+    ------
+    AttnError
+        A process would have fewer than two rows in a step.
+
+    Example
+    -------
+    >>> list(EpochBatchSampler(9, batch_size=2, shuffle=False))
+    [[0, 1], [2, 3], [4, 5], [6, 7, 8]]
+    >>> list(EpochBatchSampler(9, 2, shuffle=False, rank=1, world_size=2))
+    [[2, 3], [7, 8]]
+    """
+
+    def __init__(
+        self, num_rows, batch_size, shuffle=True, seed=0, rank=0, world_size=1
+    ):
+        if batch_size < 2:
+            raise AttnError(
+                f"batch_size={batch_size}: want two crops at least."
+            )
+        if num_rows < 2 * world_size:
+            raise AttnError(
+                f"{num_rows} rows to train on for {world_size} processes; each "
+                "needs two at least. Are all speakers of data_folder in the "
+                "trial lists?"
+            )
+        self.num_rows = num_rows
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.step_size = batch_size * world_size
+        starts = list(range(0, num_rows, self.step_size))
+        if num_rows - starts[-1] < 2 * world_size:
+            starts.pop()
+        self._bounds = [*starts, num_rows]
+
+    def __len__(self):
+        return len(self._bounds) - 1
+
+    def set_epoch(self, epoch):
+        """Choose the order of this epoch."""
+        self.epoch = epoch
+
+    def __iter__(self):
+        """Yield lists of row numbers."""
+        if self.shuffle:
+            draw = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(self.num_rows, generator=draw)
+        else:
+            order = torch.arange(self.num_rows)
+        for start, stop in itertools.pairwise(self._bounds):
+            parts = order[start:stop].tensor_split(self.world_size)
+            yield parts[self.rank].tolist()

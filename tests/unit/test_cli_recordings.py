@@ -1,0 +1,91 @@
+"""Names on a command line, and on its stdin, to audio files."""
+
+import io
+import os
+import sys
+
+import pytest
+import soundfile
+from cli_runs import RATE, speech_like
+
+from speechbrain_attn.cli.recordings import audio_paths
+from speechbrain_attn.errors import AttnError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with some files."""
+    for name in ("b/2.wav", "b/1.FLAC", "b/c/3.aiff", "b/._1.wav", "a.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+    (tmp_path / "b" / "notes.txt").touch()
+    (tmp_path / "b" / ".hidden").mkdir()
+    (tmp_path / "b" / ".hidden" / "4.wav").touch()
+    (tmp_path / "none").mkdir()
+    (tmp_path / "[x].wav").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    def fill(content):
+        stream = io.TextIOWrapper(io.BytesIO(content))
+        monkeypatch.setattr(sys, "stdin", stream)
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    ("arguments", "paths"),
+    [
+        (["a.wav", "not_there.wav"], ["a.wav", "not_there.wav"]),
+        (["a.wav", "b/2.wav", "a.wav"], ["a.wav", "b/2.wav"]),
+        (["b"], ["b/1.FLAC", "b/2.wav", "b/c/3.aiff"]),
+        (["b/"], ["b/1.FLAC", "b/2.wav", "b/c/3.aiff"]),
+        (["b/*.wav"], ["b/2.wav"]),
+        (["**/*.wav"], ["[x].wav", "a.wav", "b/2.wav"]),
+        (["[x].wav"], ["[x].wav"]),
+        # A file that somebody names or matches may be called anything.
+        (["b/notes.txt", "b/*"], ["b/notes.txt", "b/1.FLAC", "b/2.wav"]),
+    ],
+)
+def test_files_folders_and_patterns(folder, arguments, paths):
+    assert audio_paths(arguments) == paths
+
+
+def test_names_come_from_stdin(folder, stdin):
+    stdin("a.wav\n\n  b \r\nü \udcff.wav".encode(errors="surrogateescape"))
+    found = audio_paths(["-"])
+    assert found[:2] == ["a.wav", "b/1.FLAC"] and found[-1] == "ü \udcff.wav"
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "AIFF"])
+def test_a_recording_comes_from_stdin(stdin, kind):
+    content = io.BytesIO()
+    soundfile.write(content, speech_like(1), RATE, format=kind)
+    stdin(content.getvalue())
+    [path] = audio_paths(["-"])
+    assert soundfile.info(path).frames == RATE
+    os.remove(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["none"], r"none: no audio files there; .*\.wav, \.flac"),
+        (["b/*.mp3"], r"b/\*\.mp3: no file fits this pattern"),
+        (["-"], "-: want names of audio files on standard input"),
+    ],
+)
+def test_what_names_nothing_is_refused(folder, stdin, arguments, says):
+    stdin(b"\n")
+    with pytest.raises(AttnError, match=says):
+        audio_paths(arguments)
+
+
+def test_what_is_neither_names_nor_sound_is_refused(stdin):
+    stdin(b"\x7fELF\0\0\0")
+    with pytest.raises(AttnError, match="-: want names"):
+        audio_paths(["-"])
