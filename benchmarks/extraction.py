@@ -30,9 +30,12 @@ from speechbrain_attn.dataio.utterance_files import utterance_files
 from speechbrain_attn.hparams import load_hparams
 from speechbrain_attn.hub.folder import NETWORK_PARTS, load_network
 from speechbrain_attn.inference.store_extraction import extract_to_store
+from speechbrain_attn.scoring.cosine import cosine_scores
+from speechbrain_attn.scoring.metrics import eer
 
 ROOT = Path(__file__).parents[1]
 SYSTEMS = ("self_attentive_tdnn", "double_mha", "serialized_mha")
+PRECISIONS = ("fp32", "bf16")
 HOST_BATCH, SIDE_BY_SIDE = 8, 16
 SEED = 11
 INTRODUCTION = """# How fast files become embeddings
@@ -41,7 +44,7 @@ The same lobe, front end, weights and files, one after the other in one
 process. "SpeechBrain's way" is the loop of its script
 `speaker_verification_cosine.py`: a data set sorted by duration, a loader with
 batches of 8, one batch at a time. Ours is `extract_to_store`, with all that it
-writes.
+writes, in float32 as SpeechBrain's and with `precision="bf16"`.
 
 The ratio is that of files a second, each file counted as often as it is
 embedded: SpeechBrain's script embeds what is on both sides of the trials
@@ -157,11 +160,13 @@ def speechbrains_way(manifests, parts):
                     embeddings[name] = row.detach().clone()
 
 
-def our_way(files, parts):
-    """The store's embeddings; the store is deleted."""
+def our_way(files, parts, precision):
+    """{utterance: embedding} of a store, which is deleted."""
     with tempfile.TemporaryDirectory() as folder:
-        store = extract_to_store(folder, files, *parts, progress=False)
-        return np.array(store.embeddings)
+        store = extract_to_store(
+            folder, files, *parts, precision=precision, progress=False
+        )
+        return dict(zip(store.ids, np.array(store.embeddings), strict=True))
 
 
 def seconds_of(function, *arguments):
@@ -185,24 +190,64 @@ def sides(files, trials_file):
     ]
 
 
-def speed_row(system, files, manifests, num_embedded, rounds):
-    """Row of the first table."""
+def speed_rows(system, files, manifests, num_embedded, rounds):
+    """Rows of the first table, one for each precision of ours."""
     parts = network(system)
-    our_way(some(files, 16), parts)  # the first batches of a process are slow
-    theirs, ours = [], []
+    calls = [(speechbrains_way, manifests, parts)]
+    for precision in PRECISIONS:
+        # The first batches of a process are slow.
+        our_way(some(files, 16), parts, precision)
+        calls.append((our_way, files, parts, precision))
+    times = [[] for _ in calls]
     for number in range(rounds):
-        ways = [
-            (theirs, speechbrains_way, manifests, parts),
-            (ours, our_way, files, parts),
-        ]
-        for times, *call in ways[:: (1, -1)[number % 2]]:
-            times.append(seconds_of(*call))
+        order = range(len(calls))[:: (1, -1)[number % 2]]
+        for way in order:
+            times[way].append(seconds_of(*calls[way]))
+    theirs, *ours = times
+    return [
+        speed_row(
+            f"{label(system)}, {precision}", theirs, own, files, num_embedded
+        )
+        for precision, own in zip(PRECISIONS, ours, strict=True)
+    ]
+
+
+def speed_row(name, theirs, ours, files, num_embedded):
+    """Row of the first table."""
     whole = [a / b for a, b in zip(theirs, ours, strict=True)]
     ratios = [ratio * len(files) / num_embedded for ratio in whole]
     return (
-        f"| {label(system)} | {num_embedded / median(theirs):.1f} "
+        f"| {name} | {num_embedded / median(theirs):.1f} "
         f"| {len(files) / median(ours):.1f} | {median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f}) | {median(whole):.2f} |"
+    )
+
+
+def precision_row(system, files, trials_file):
+    """Row of the last table: what bf16 does to cosines and errors."""
+    parts = network(system)
+    fp32, bf16 = (our_way(files, parts, one) for one in PRECISIONS)
+    names = list(files)
+    one, other = (
+        torch.from_numpy(np.stack([found[name] for name in names])).double()
+        for found in (fp32, bf16)
+    )
+    distances = cosine_distances(one, other)
+    errors = ["-", "-"]
+    if trials_file:
+        trials = trials_from_file(trials_file)
+        place = {name: row for row, name in enumerate(names)}
+        rows = np.array([place.get(u, -1) for u in trials.utterances])
+        enrol, test = rows[trials.enrol], rows[trials.test]
+        known = (enrol >= 0) & (test >= 0)
+        pairs, labels = (enrol[known], test[known]), trials.labels[known]
+        errors = [
+            f"{100 * eer(cosine_scores(found.numpy(), *pairs), labels):.2f}"
+            for found in (one, other)
+        ]
+    return (
+        f"| {label(system)} | {len(names):,} | {median(distances):.1e} "
+        f"| {max(distances):.1e} | {' | '.join(errors)} |"
     )
 
 
@@ -248,7 +293,7 @@ def distance_row(system, files):
 
 
 def measure(options, files, scratch):
-    """Lines of both tables, printed as they come."""
+    """Lines of the tables, printed as they come."""
     timed = some(files, options.num_files)
     compared = some(files, options.num_compared)
     manifests, num_embedded = [], 0
@@ -264,10 +309,11 @@ def measure(options, files, scratch):
     ]
     print("\n".join(lines), flush=True)
     for system in options.systems:
-        lines.append(
-            speed_row(system, timed, manifests, num_embedded, options.rounds)
+        rows = speed_rows(
+            system, timed, manifests, num_embedded, options.rounds
         )
-        print(lines[-1], flush=True)
+        lines += rows
+        print("\n".join(rows), flush=True)
     source = "noise"
     if options.data_folder:
         source = Path(options.trials or options.data_folder).name
@@ -288,7 +334,19 @@ def measure(options, files, scratch):
     for system in options.systems:
         second.append(distance_row(system, compared))
         print(second[-1], flush=True)
-    return lines + second
+    third = [
+        "",
+        "One minus the cosine between an utterance's embedding in bf16 and in "
+        "float32, and the EER of the trials of these utterances:",
+        "",
+        "| lobe | utterances | median | largest | EER %, fp32 | EER %, bf16 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    print("\n".join(third), flush=True)
+    for system in options.systems:
+        third.append(precision_row(system, compared, options.trials))
+        print(third[-1], flush=True)
+    return lines + second + third
 
 
 def main():

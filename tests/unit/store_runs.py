@@ -19,7 +19,8 @@ from speechbrain_attn.inference.store_extraction import extract_to_store
 from speechbrain_attn.lobes.features import Fbank, SentenceNormalization
 from speechbrain_attn.lobes.models.serialized_mha import SerializedMHA
 
-extraction._BATCH_FRAMES["cpu"] = 150  # several batches of a small corpus
+# Several batches of a small corpus.
+extraction._BATCH_FRAMES["cpu", "fp32"] = 150
 
 
 class WatchedLobe(nn.Module):
