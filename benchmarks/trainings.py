@@ -140,7 +140,9 @@ def embeddings_of(path, folder, files, device="cpu"):
             for part in ("compute_features", "mean_var_norm", "embedding_model")
         }
         found, ids = extract_embeddings(files, **network, device=device)
-        np.savez(path, embeddings=found, ids=ids)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, embeddings=found, ids=ids)
+        os.replace(partial, path)
     with np.load(path) as kept:
         return dict(zip(kept["ids"].tolist(), kept["embeddings"], strict=True))
 

@@ -60,7 +60,8 @@ SYSTEMS = {
     "vgg-statistics": System(_pooled("vgg", "statistics")),
     "double-tdnn": System(_pooled("tdnn", "double"), "tdnn-statistics"),
     "xvector-512": System(
-        XVECTOR | {"channels": 512, "last_channels": 1500, "embedding_size": 512}
+        XVECTOR
+        | {"channels": 512, "last_channels": 1500, "embedding_size": 512}
     ),
     "xvector-256": System(XVECTOR),
     "ecapa-512": System(ECAPA | {"channels": 512}),
@@ -86,15 +87,17 @@ class Run(NamedTuple):
 
 def overrides_of(system, options, **more):
     """What a run changes in the YAML of its system."""
-    return {
+    overrides = {
         **system.overrides,
         "data_folder": str(options.data),
         "verification_file": str(options.held_back),
         "validation_file": "null",  # the last checkpoint counts
-        "out_n_neurons": options.num_speakers,
         "precision": options.precision,
         **more,
     }
+    if system.yaml == RACE:
+        overrides["out_n_neurons"] = options.num_speakers
+    return overrides
 
 
 def hparams_of(system, options):
@@ -102,9 +105,6 @@ def hparams_of(system, options):
     overrides = overrides_of(
         system, options, output_folder=str(options.output / "timing")
     )
-    overrides["validation_file"] = None
-    if system.yaml == GE2E:
-        del overrides["out_n_neurons"]
     return load_hparams(system.yaml, overrides)
 
 
@@ -144,8 +144,11 @@ def _plan(system, options):
     return {"seconds": seconds, "steps": steps}
 
 
-def train_all(runs, systems, plan, options):
-    """Train and embed what is not done yet, as many at a time as asked for."""
+def train_all(runs, systems, plan, options, lists=tuple(LISTS)):
+    """Train and embed what is not done yet, as many at a time as asked for.
+
+    ``lists`` name the trial lists to be embedded beside that of ``DEV``.
+    """
 
     def train_one(run):
         overrides = overrides_of(
@@ -155,9 +158,8 @@ def train_all(runs, systems, plan, options):
             total_steps=plan[run.system]["steps"],
         )
         yaml = systems[run.system].yaml
-        if yaml == GE2E:
-            del overrides["out_n_neurons"]
         train(run.folder(options), yaml, overrides, options.device)
+        run_embeddings(run, options, lists)
         dev = dev_eer(run, options)
         print(f"{run.system}, seed {run.seed}: {DEV} {dev:.2%}", flush=True)
 
@@ -176,13 +178,13 @@ def read_lists(names, options):
     }
 
 
-def run_embeddings(run, options, names=(DEV, *LISTS)):
+def run_embeddings(run, options, names=tuple(LISTS)):
     """{id: embedding} of a run, of all that some lists name."""
     files = {}
     for trials in read_lists(names, options).values():
         files |= trial_files(trials, options.data)
     folder = run.folder(options)
-    kept = folder / f"{'_'.join(names)}.npz"
+    kept = folder / f"{names[0]}.npz"
     return embeddings_of(kept, folder / "model", files, options.device)
 
 

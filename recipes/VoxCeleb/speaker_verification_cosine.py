@@ -20,7 +20,7 @@ Options, on the command line or as keys of the YAML (more of each in
                             --duration_term=True calibrates with durations too
 --calibration=calibration.json
                             of an earlier run, in place of a development list;
-                            refused for another scoring or another model
+                            refused for another scoring, model or cohort
 --p_target=0.01             prior at which trials are decided on
 --scoring=as-norm           whose scores go into scores.txt; else the cosine
 --plda=plda.safetensors     adds a back end of speaker_verification_plda.py

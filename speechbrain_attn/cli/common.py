@@ -179,7 +179,10 @@ def network_of(model):
     return [model.mods[name] for name in NETWORK_PARTS]
 
 
-def exit_if_refused(refused):
-    """End with exit code 1 if inputs were refused, each of which was said."""
+def exit_if_refused(refused, done):
+    """End with exit code 1 if inputs were refused, with 2 if all were.
+
+    Each was said before. ``done`` holds what was not refused.
+    """
     if refused:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if done else 2)

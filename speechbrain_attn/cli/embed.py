@@ -21,6 +21,7 @@ from speechbrain_attn.cli.common import (
 from speechbrain_attn.cli.recordings import (
     audio_paths,
     embed_files,
+    file_of,
     refused_files,
 )
 from speechbrain_attn.errors import AttnError
@@ -86,7 +87,7 @@ def embed(
         _print_summary(output, found, refused, json)
     else:
         raise AttnError(f"no recording is of use; {output} is not written.")
-    exit_if_refused(refused)
+    exit_if_refused(refused, found)
 
 
 def _named(files):
@@ -124,7 +125,11 @@ def _to_store(output, named, model, anyway, quiet):
     )
 
     refused = refused_files(named.values(), model, anyway, quiet)
-    files = {name: path for name, path in named.items() if path not in refused}
+    files = {
+        name: file_of(path)
+        for name, path in named.items()
+        if path not in refused
+    }
     if not files:
         return {}, refused
     store = extract_to_store(

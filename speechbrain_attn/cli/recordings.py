@@ -16,8 +16,9 @@ AUDIO_EXTENSIONS = (
     *(".aif", ".aiff", ".au", ".caf", ".rf64", ".sph", ".w64"),
     *(".m4a", ".mp4", ".aac"),
 )
-# First bytes of sound on stdin, where names would be text.
-_SOUND = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd")
+# Every kind of audio has a zero among its first bytes, and no name has one.
+_HEAD = 4096
+_copies = {}  # path as it is shown -> file, of a recording that came on stdin
 
 
 def audio_paths(arguments):
@@ -28,13 +29,13 @@ def audio_paths(arguments):
     arguments : list of str
         Files, which need not be there (reading them says so); folders, for
         the audio files below them; patterns such as ``**/*.wav``; ``-`` for
-        names on stdin, one a line, or for one recording there (wav, flac,
-        ogg, aiff, au or caf).
+        names on stdin, one a line, or for one recording there.
 
     Returns
     -------
     list of str
-        In the order given, each once; those of a folder sorted.
+        In the order given, each once; those of a folder sorted; ``-`` for
+        the recording on stdin. ``file_of`` tells where each is read.
 
     Raises
     ------
@@ -45,8 +46,13 @@ def audio_paths(arguments):
     for argument in map(str, arguments):
         names = _from_stdin() if argument == "-" else [argument]
         for name in names:
-            paths += _expanded(name)
+            paths += [name] if name in _copies else _expanded(name)
     return list(dict.fromkeys(paths))
+
+
+def file_of(path):
+    """The file of a path of ``audio_paths``: of ``-``, a copy of stdin."""
+    return _copies.get(path, path)
 
 
 def _expanded(name):
@@ -79,21 +85,21 @@ def _files_below(folder):
 
 
 def _from_stdin():
-    """Names on stdin, or a copy of the recording that is there."""
+    """Names on stdin, or ``-`` where there is a recording, which is copied."""
     content = sys.stdin.buffer.read()
-    if content.startswith(_SOUND):
+    if b"\0" in content[:_HEAD]:
         folder = tempfile.TemporaryDirectory()
         atexit.register(folder.cleanup)
-        path = os.path.join(folder.name, "stdin")
-        with open(path, "wb") as file:
+        _copies["-"] = os.path.join(folder.name, "stdin")
+        with open(_copies["-"], "wb") as file:
             file.write(content)
-        return [path]
+        return ["-"]
     lines = os.fsdecode(content).splitlines()
     names = [line.strip() for line in lines if line.strip()]
-    if not names or "\0" in names[0]:
+    if not names:
         raise AttnError(
             "-: want names of audio files on standard input, one a line, or "
-            "one recording as wav, flac, ogg, aiff, au or caf."
+            "one recording; nothing is there."
         )
     return names
 
@@ -114,8 +120,11 @@ def read_speech(path, model, anyway=False):
         The file cannot be read, or it is silent, clipped or holds too little
         speech (``dataio.speech_checks``).
     """
-    waveform = model.load_audio(path)
-    _say_conversion(path, _header(path), model.sample_rate)
+    try:
+        waveform = model.load_audio(file_of(path))
+    except AudioError as error:
+        raise AudioError(str(error).replace(file_of(path), path)) from None
+    _say_what_is_done(path, _header(path), model.sample_rate)
     _check_speech(path, [waveform], model.sample_rate, anyway)
     return waveform
 
@@ -156,10 +165,10 @@ def refused_files(paths, model, anyway=False, quiet=False):
     refused = {}
     for path in progress(list(paths), "checking", quiet=quiet):
         header = _header(path)
-        blocks = waveform_blocks(path, model.sample_rate)
+        blocks = waveform_blocks(file_of(path), model.sample_rate)
         try:
             _check_speech(path, blocks, model.sample_rate, anyway)
-            _say_conversion(path, header, model.sample_rate)
+            _say_what_is_done(path, header, model.sample_rate)
         except AudioError as error:
             refused[path] = _refusal(path, error)
     return refused
@@ -167,7 +176,7 @@ def refused_files(paths, model, anyway=False, quiet=False):
 
 def _refusal(path, error):
     """Why a file is refused, which is said on stderr."""
-    reason = str(error).removeprefix(f"{path}: ")
+    reason = str(error).replace(file_of(path), path).removeprefix(f"{path}: ")
     say(f"{path}: {reason}")
     return reason
 
@@ -189,10 +198,10 @@ def _embed_file(path, model, anyway):
     is_long = header is not None and header.duration > LONG_S
     at_16_khz = model.sample_rate == SAMPLE_RATE  # as blocks are read
     if is_long and at_16_khz and can_embed_in_blocks(*network):
-        _say_conversion(path, header, model.sample_rate)
-        blocks = waveform_blocks(path, model.sample_rate)
+        _say_what_is_done(path, header, model.sample_rate)
+        blocks = waveform_blocks(file_of(path), model.sample_rate)
         _check_speech(path, blocks, model.sample_rate, anyway)
-        return embed_long_audio(path, *network)
+        return embed_long_audio(file_of(path), *network)
     waveform = read_speech(path, model, anyway)
     with torch.inference_mode():
         embedding = model.encode_batch(waveform).flatten().float()
@@ -209,13 +218,15 @@ def _header(path):
     from speechbrain_attn.dataio.headers import read_header
 
     try:
-        return read_header(path)
+        return read_header(file_of(path))
     except AudioError:
         return None  # decoding the file says what is wrong with it, if anything
 
 
-def _say_conversion(path, header, sample_rate):
-    """Say, the first time, that files are converted."""
+def _say_what_is_done(path, header, sample_rate):
+    """Say that a file lacks its end and, the first time, what is converted."""
+    if header is not None and header.cut_short:
+        say(f"{path}: is cut short: {header.cut_short}; used as it is.")
     if header is None or header[1:3] == (sample_rate, 1):
         return
     channels = "1 channel"

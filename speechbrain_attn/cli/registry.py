@@ -72,7 +72,7 @@ def enroll(
             f"{name}: {added} of {len(embeddings) + len(refused)} "
             f"recording(s) added{_and_known(len(embeddings) - added)}"
         )
-    exit_if_refused(refused)
+    exit_if_refused(refused, embeddings)
 
 
 def identify(
@@ -128,7 +128,7 @@ def identify(
             print(f"{path}: {_verdict(rule, matches[0])}")
             for match in matches:
                 print(f"  {match.cosine:7.4f}  {match.name}")
-    exit_if_refused(refused)
+    exit_if_refused(refused, found)
 
 
 speakers = typer.Typer(
@@ -203,7 +203,7 @@ def cohort(
         print_json({"cohort": len(embeddings), "refused": refused})
     elif embeddings:
         say(f"cohort of {len(embeddings):,} recording(s)")
-    exit_if_refused(refused)
+    exit_if_refused(refused, embeddings)
 
 
 def _embedded(files, registry, model, trust, device, anyway, quiet):

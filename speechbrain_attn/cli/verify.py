@@ -14,7 +14,11 @@ from speechbrain_attn.cli.common import (
     load_model,
     print_json,
 )
-from speechbrain_attn.cli.recordings import audio_paths, embed_files
+from speechbrain_attn.cli.recordings import (
+    audio_paths,
+    embed_files,
+    file_of,
+)
 from speechbrain_attn.errors import AttnError
 
 EnrolmentArgument = Annotated[
@@ -97,7 +101,7 @@ def verify(
     else:
         for path, verdict in verdicts.items():
             print("\n".join(_lines(judge, first, path, verdict)) + "\n")
-    exit_if_refused(refused)
+    exit_if_refused(refused, verdicts)
 
 
 def _verdicts(judge, embeddings, first, tests):
@@ -111,7 +115,9 @@ def _verdicts(judge, embeddings, first, tests):
     for path in tests:
         durations = None
         if judge.takes_durations:
-            durations = [read_header(one).duration for one in (first, path)]
+            durations = [
+                read_header(file_of(one)).duration for one in (first, path)
+            ]
         sides = np.stack([embeddings[first], embeddings[path]])
         cosine = cosine_scores(sides, np.array([0]), np.array([1]))[0]
         verdicts[path] = judge.verdict(float(cosine), durations)

@@ -19,9 +19,11 @@ from speechbrain_attn.hub.loading import load
 from speechbrain_attn.hub.standalone import standalone_module, standalone_name
 from speechbrain_attn.hub.weights import read_values
 from speechbrain_attn.scoring.calibration import Calibration
+from speechbrain_attn.scoring.store import writing
 from speechbrain_attn.scoring.systems import TITLES
 
 LICENCE = "apache-2.0"
+_PNG = b"\x89PNG\r\n\x1a\n"  # how each begins
 # What an earlier upload may have left: a calibration, say, of another model.
 _OURS = ["*.ckpt", "*.safetensors", "*.json", "*.py", "pictures/*"]
 
@@ -82,11 +84,13 @@ def export(
     if push_to is not None:
         _check_repo(push_to)
     found = find_evaluations(run, evaluations)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".export-", dir=folder.parent
-    ) as scratch:
-        new = Path(scratch, folder.name)
+    with writing(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(
+            prefix=".export-", dir=folder.parent
+        )
+    with scratch as place:
+        new = Path(place, folder.name)
         shutil.copytree(trained, new)
         _write_safetensors(new)
         attention = _copy_attention(new, attention_picture)
@@ -112,7 +116,7 @@ def export(
         )
         (new / "README.md").write_text(model_card(card), encoding="utf-8")
         if folder.exists():
-            folder.rename(Path(scratch, "old"))
+            folder.rename(Path(place, "old"))
         new.rename(folder)
     if push_to is not None:
         push(folder, push_to)
@@ -208,6 +212,12 @@ def _copy_attention(folder, path):
         return None
     if not os.path.isfile(path):
         raise AttnError(f"{path}: no such picture.")
+    with open(path, "rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            raise AttnError(
+                f"{path}: is no PNG. `speechbrain-attn attend RECORDING "
+                "--output PICTURE.png` draws one."
+            )
     return _copy_picture(folder, path, "attention.png")
 
 

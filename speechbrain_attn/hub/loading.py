@@ -116,6 +116,8 @@ def _find(source):
     if not source.startswith(HUB_PREFIX):
         if os.path.isdir(source):
             return source, source, [source]
+        if os.path.isfile(source):
+            raise AttnError(f"{source}: is a file; give the model's folder.")
         hint = ""
         if re.fullmatch(r"[\w.-]+/[\w.-]+", source):
             hint = f" For a model of the hub, write {HUB_PREFIX}{source}."

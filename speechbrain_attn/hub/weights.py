@@ -84,8 +84,8 @@ def read_values(path):
     if not os.path.isfile(path):
         found = ", ".join(sorted(os.listdir(folder or "."))) or "nothing"
         raise AttnError(
-            f"{folder}: holds no {file}, but {found}. Give a CKPT+... folder "
-            "of a training run, or a model folder."
+            f"{folder}: holds no {file}, but {found}. Is it whole? Want a "
+            "model folder, or a CKPT+... folder of a training run."
         )
     try:
         if path.endswith(".safetensors"):
@@ -103,7 +103,7 @@ def read_values(path):
                 f"{path}: is a pickle that names {named[1]}, and would run "
                 "it. Weights need no code: ask for them as safetensors."
             ) from None
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0] or type(error).__name__
         raise AttnError(
             f"{path}: is empty, cut short or not a checkpoint ({reason}). "
             "Copy it again, or take an earlier checkpoint."

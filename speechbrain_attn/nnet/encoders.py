@@ -14,6 +14,7 @@ from torch import nn
 
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.nnet.masking import clean, frame_mask, frames_of_lengths
+from speechbrain_attn.nnet.pointwise import convolve
 
 
 class TDNNEncoder(nn.Module):
@@ -126,24 +127,15 @@ class TDNNEncoder(nn.Module):
         x = clean(x, mask).transpose(1, 2).unsqueeze(2)
         own = None if mask is None else mask[:, None, None, :]
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(torch.relu(_convolve(conv, x)))
+            x = convolve(x, conv.weight, conv.bias, *conv.dilation)
+            x = norm(torch.relu(x))
             # Biases and batch norm make padding non-zero, and the next layer
             # would look at it.
             if own is not None:
                 x = torch.where(own, x, 0.0)
-        x = x if self.projection is None else _convolve(self.projection, x)
+        if self.projection is not None:
+            x = convolve(x, self.projection.weight)
         return x.squeeze(2).transpose(1, 2)
-
-
-def _convolve(conv, x):
-    """Conv1d ``conv`` of [batch, channels, 1, frames], as a Conv2d."""
-    return nn.functional.conv2d(
-        x,
-        conv.weight.unsqueeze(2),
-        conv.bias,
-        padding=(0, *conv.padding),
-        dilation=(1, *conv.dilation),
-    )
 
 
 class VGGEncoder(nn.Module):

@@ -58,8 +58,10 @@ class AdditiveMarginSoftmax(nn.Module):
         margin = self.margin
         if self.annealing:
             margin = margin / (1.0 + self.annealing_factor().to(cosines))
-        own = nn.functional.one_hot(labels, cosines.shape[1]).to(cosines)
-        return self.scale * (cosines - margin * own)
+        # Only the speakers' own, without a matrix of the size of the cosines.
+        labels = labels.unsqueeze(1)
+        own = cosines.gather(1, labels) - margin
+        return self.scale * cosines.scatter(1, labels, own)
 
     def forward(self, predictions, targets, length=None):
         """Mean loss, a scalar.

@@ -180,16 +180,18 @@ def weighted_moments(x, attention, eps):
     eps : float
         Floor on the variance, in squared feature units.
     """
-    mean = weighted_mean(x, attention)
     x = x.to(attention.dtype)
+    mean = weighted_mean(x, attention)
     variances = []
     with full_precision(x):
         for head_attention, head_mean in zip(
             attention.unbind(1), mean.unbind(1), strict=True
         ):
-            centred = x - head_mean.unsqueeze(1)
+            # Around the mean a variance does not change with its centre: a
+            # gradient through it would be zero, at the price of two passes.
+            centred = x - head_mean.detach().unsqueeze(1)
             weight = head_attention.unsqueeze(1)
-            variances.append(torch.bmm(weight, centred * centred))
+            variances.append(torch.bmm(weight, centred.square()))
     return mean, floored_std(torch.cat(variances, dim=1), eps)
 
 

@@ -44,7 +44,9 @@ class Decisions(NamedTuple):
         }
 
 
-def fit_calibrations(options, test, development, trial_list, model_sha256):
+def fit_calibrations(
+    options, test, development, trial_list, model_sha256, backend
+):
     """Systems with calibrations that are fitted on a development list.
 
     Arguments
@@ -55,6 +57,8 @@ def fit_calibrations(options, test, development, trial_list, model_sha256):
         Name of the development list.
     model_sha256 : str or None
         Hash of the network that made the embeddings.
+    backend : Backend
+        That made the scores.
 
     Returns
     -------
@@ -84,6 +88,7 @@ def fit_calibrations(options, test, development, trial_list, model_sha256):
                 num_speakers,
                 name,
                 model_sha256,
+                backend.made_with(name),
             )
         except AttnError as error:
             problem = f"calibration of {name} on {trial_list}: {error}"
@@ -112,11 +117,11 @@ def read_calibration(options):
         return None
     calibration = Calibration.load(options.calibration)
     # Of the scoring it is known before anything is embedded.
-    _refuse_others(options, calibration, None)
+    _refuse_others(options, calibration, None, None)
     return calibration
 
 
-def use_calibration(options, test, calibration, model_sha256):
+def use_calibration(options, test, calibration, model_sha256, backend):
     """Systems of which the one that was asked for has the calibration.
 
     Arguments
@@ -127,31 +132,40 @@ def use_calibration(options, test, calibration, model_sha256):
         As ``read_calibration`` gives it.
     model_sha256 : str or None
         Hash of the network that made the embeddings.
+    backend : Backend
+        That made the scores.
 
     Returns
     -------
     dict
         Name to System.
     list of str
-        A sentence, where it cannot be told whether the models are the same.
+        Sentences, where it cannot be told whether the calibration is of the
+        same model, cohort or back end.
 
     Raises
     ------
     AttnError
-        The calibration is of another model.
+        The calibration is of another model, cohort or back end.
     """
     systems = {name: System(scores) for name, scores in test.scores.of.items()}
     if calibration is None:
         return systems, []
-    _refuse_others(options, calibration, model_sha256)
-    own = systems[options.scoring]
-    systems[options.scoring] = _system(own.scores, calibration, test.data)
+    name, made_with = options.scoring, backend.made_with(options.scoring)
+    _refuse_others(options, calibration, model_sha256, made_with)
+    systems[name] = _system(systems[name].scores, calibration, test.data)
     notes = []
     if None in (calibration.model_sha256, model_sha256):
         who = "calibration" if model_sha256 else "store"
         notes.append(
             f"The {who} does not name its model, so that it cannot be told "
             "whether the calibration was fitted on this one."
+        )
+    if name != "cosine" and None in (calibration.made_with, made_with):
+        who = "calibration" if made_with else "PLDA back end"
+        notes.append(
+            f"The {who} does not name the cohort that it is from, so that it "
+            "cannot be told whether the calibration was fitted on such scores."
         )
     return systems, notes
 
@@ -170,9 +184,9 @@ def decide(system, p_target=None):
     )
 
 
-def _refuse_others(options, calibration, model_sha256):
+def _refuse_others(options, calibration, *made_by):
     try:
-        calibration.refuse_others(options.scoring, model_sha256)
+        calibration.refuse_others(options.scoring, *made_by)
     except AttnError as error:
         raise AttnError(f"{options.calibration}: {error}") from None
 

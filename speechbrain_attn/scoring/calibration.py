@@ -73,6 +73,9 @@ class Calibration(JsonFile):
     model_sha256 : str or None
         Hash of the network that made the embeddings; None where that is not
         known.
+    made_with : str or None
+        Cohort or PLDA back end that made the scores, as ``Backend.made_with``
+        tells it; None of cosines, or where it is not known.
     slope : float
         Above 0; nats for each unit of the score.
     offset : float
@@ -107,6 +110,7 @@ class Calibration(JsonFile):
 
     scoring: str
     model_sha256: str | None
+    made_with: str | None
     slope: float
     offset: float
     duration_term: DurationTerm | None
@@ -147,6 +151,7 @@ class Calibration(JsonFile):
         num_speakers=None,
         scoring="cosine",
         model_sha256=None,
+        made_with=None,
     ):
         """Fit by logistic regression on a development list.
 
@@ -170,8 +175,9 @@ class Calibration(JsonFile):
             Speakers of the list, kept with the map.
         scoring : str
             Name of the scores, kept with the map: see ``refuse_others``.
-        model_sha256 : str, optional
-            Hash of the network, kept with the map.
+        model_sha256, made_with : str, optional
+            Hash of the network, and cohort or back end of the scores, kept
+            with the map.
 
         Raises
         ------
@@ -200,6 +206,7 @@ class Calibration(JsonFile):
         return cls(
             scoring=scoring,
             model_sha256=model_sha256,
+            made_with=made_with,
             slope=float(slope),
             offset=offset,
             duration_term=term,
@@ -212,15 +219,15 @@ class Calibration(JsonFile):
             thresholds=thresholds_of(scores, labels),
         )
 
-    def refuse_others(self, scoring, model_sha256):
-        """Refuse scores of another kind or of another model's embeddings.
+    def refuse_others(self, scoring, model_sha256, made_with=None):
+        """Refuse scores of another kind, model, cohort or back end.
 
-        Where the model of either is not known, there is nothing to refuse.
+        What is not known of either has no say.
 
         Arguments
         ---------
         scoring : str
-        model_sha256 : str or None
+        model_sha256, made_with : str or None
             As those of the class.
 
         Raises
@@ -239,6 +246,13 @@ class Calibration(JsonFile):
                 "was fitted on another model's embeddings (sha256 "
                 f"{self.model_sha256[:12]}, and these have "
                 f"{model_sha256[:12]}); fit one for this model."
+            )
+        known = None not in (self.made_with, made_with)
+        if known and self.made_with != made_with:
+            raise AttnError(
+                f"was fitted on {scoring} scores made with {self.made_with}, "
+                f"and these are made with {made_with}; give the cohort or "
+                "PLDA file of its run, or fit one for these."
             )
 
     def llr(self, scores, durations=None):

@@ -1,5 +1,6 @@
 """Utterances of other speakers, and what scores are made with from them."""
 
+import hashlib
 import logging
 import os
 from typing import NamedTuple
@@ -50,6 +51,18 @@ class Cohort(NamedTuple):
             "utterances": len(self.speakers),
             "speakers": len(set(self.speakers.tolist())),
         }
+
+    def said(self, what):
+        """What tells it from other cohorts, whatever file it came in.
+
+        ``what`` of it was used; as a text to compare and to show.
+        """
+        names = map(strip_extension, self.store.ids)
+        lines = sorted(map(" ".join, zip(names, self.speakers, strict=True)))
+        # Names of files need not be UTF-8.
+        text = "\n".join(lines).encode("utf-8", errors="surrogateescape")
+        digest = hashlib.sha256(text).hexdigest()
+        return f"{what} of the cohort with sha256 {digest[:12]}"
 
 
 def cohort_of(store, name, utt2spk=None):
@@ -163,12 +176,13 @@ def back_end(options, cohort, stores):
         PLDA cannot be trained on the cohort, or not be loaded, or is for
         embeddings of another size.
     """
-    said, notes, vectors = {}, [], None
+    said, notes, vectors, cohort_said = {}, [], None, None
     if cohort is not None:
         vectors, of = cohort.embeddings, "utterances"
         if not options.cohort_utterances:
             vectors = speaker_means(cohort.embeddings, cohort.speakers)
             of = "speaker means"
+        cohort_said = cohort.said(f"{len(vectors):,} {of}")
         said["cohort"] = {
             "name": cohort.name,
             **cohort.counts,
@@ -190,7 +204,8 @@ def back_end(options, cohort, stores):
             "lda_size": plda.lda.shape[1],
             **training,
         }
-    return Backend(vectors, options.cohort_top, plda), said, notes
+    backend = Backend(vectors, options.cohort_top, plda, cohort_said)
+    return backend, said, notes
 
 
 def _plda(options, cohort, store):
@@ -202,7 +217,10 @@ def _plda(options, cohort, store):
         return plda, {"cohort": None, "utterances": None, "speakers": None}
     try:
         plda = PLDABackend.train(
-            cohort.embeddings, cohort.speakers, options.lda_size
+            cohort.embeddings,
+            cohort.speakers,
+            options.lda_size,
+            trained_on=cohort.said(f"LDA to {options.lda_size} + PLDA"),
         )
     except AttnError as error:
         raise AttnError(f"{_place(cohort)}: {error}") from None

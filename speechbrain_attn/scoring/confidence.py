@@ -7,6 +7,7 @@ a target trial of s weighs c_s and a nontarget trial of a and b weighs c_a c_b.
 """
 
 import itertools
+import numbers
 from functools import cached_property
 from typing import NamedTuple
 
@@ -176,9 +177,9 @@ class SpeakerTrials:
                 f"{enrol[bad[0]]!s} and {test[bad[0]]!s}. Are the speakers "
                 "those of the trials, in their order?"
             )
-        names, numbers = np.unique([enrol, test], return_inverse=True)
+        names, rows = np.unique([enrol, test], return_inverse=True)
         self.num_speakers = len(names)
-        self.enrol, self.test = numbers.reshape(2, -1)
+        self.enrol, self.test = rows.reshape(2, -1)
 
     def draw(self, scores, metrics=METRICS, replicates=1000, seed=0):
         """Metrics of the trials, of draws of their speakers, without each.
@@ -229,10 +230,13 @@ class SpeakerTrials:
         Raises
         ------
         AttnError
-            ``replicates`` is below 2.
+            ``replicates`` is below 2 or no whole number.
         """
-        if replicates < 2:
-            raise AttnError(f"replicates: want at least 2, got {replicates}.")
+        if not isinstance(replicates, numbers.Integral) or replicates < 2:
+            raise AttnError(
+                "replicates: want a whole number of at least 2, got "
+                f"{replicates!r}."
+            )
         yield np.ones(self.num_speakers, dtype=np.int64)
         generator = np.random.default_rng(seed)
         chances = np.full(self.num_speakers, 1 / self.num_speakers)

@@ -139,4 +139,5 @@ def min_cllr_at(missed, accepted):
     both = of_targets + of_nontargets
     bits = xlogy(of_targets, of_targets / both)
     bits += xlogy(of_nontargets, of_nontargets / both)
-    return float(-bits.sum() / (2 * np.log(2)))
+    # Less from 0, as a list without an error has 0 and not -0.
+    return float(0.0 - bits.sum() / (2 * np.log(2)))

@@ -45,7 +45,7 @@ class ScoringOptions:
     calibration : str or None
         ``calibration.json`` of an earlier run, for the scores of ``scoring``,
         with the cohort and back end of that run. It is refused for another
-        scoring or model, and beside a ``development_file``.
+        scoring, model, cohort or back end, and beside a ``development_file``.
     p_target : float or None
         Prior of a target, in (0, 1), for posteriors and decisions, and for
         the calibrations that are fitted; None takes that of the calibration,
@@ -108,8 +108,9 @@ class ScoringOptions:
 
     def _check_together(self):
         """Refuse what asks for another option, and what excludes one."""
+        needs_cohort = self.scoring in _NEEDS_COHORT
         for needed, why, given in (
-            ("cohort", f"scoring={self.scoring}", self._needs_cohort()),
+            ("cohort", f"scoring={self.scoring}", needs_cohort),
             ("cohort", "plda=train", self.plda == TRAIN),
             ("plda", "scoring=plda", self.scoring == "plda"),
             ("development_file", "scoring=fusion", self.scoring == "fusion"),
@@ -129,9 +130,6 @@ class ScoringOptions:
                 f"development_file={self.development_file} exclude each "
                 "other; leave one of them out."
             )
-
-    def _needs_cohort(self):
-        return self.scoring in _NEEDS_COHORT
 
 
 _WORDS = {

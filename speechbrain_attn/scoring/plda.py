@@ -41,6 +41,8 @@ class PLDABackend:
         [lda_size, rank]; F F' is the covariance between speakers.
     Sigma : numpy.ndarray
         [lda_size, lda_size], covariance of the noise, within speakers.
+    trained_on : str, optional
+        What it was trained on, kept with it; see ``Backend.made_with``.
 
     Example
     -------
@@ -53,9 +55,10 @@ class PLDABackend:
 
     ARRAYS = ("mean", "lda", "plda_mean", "F", "Sigma")
 
-    def __init__(self, mean, lda, plda_mean, F, Sigma):
+    def __init__(self, mean, lda, plda_mean, F, Sigma, trained_on=None):
         self.mean, self.lda, self.plda_mean = mean, lda, plda_mean
         self.F, self.Sigma = F, Sigma
+        self.trained_on = trained_on
         # In a basis where Sigma is the identity and F F' is diagonal, the
         # log-likelihood ratio is a sum over coordinates.
         between, basis = linalg.eigh(F @ F.T, Sigma)
@@ -70,7 +73,14 @@ class PLDABackend:
         self._own = 1 / (1 + b) - (1 + b) / (1 + 2 * b)
 
     @classmethod
-    def train(cls, embeddings, speakers, lda_size=128, num_iterations=10):
+    def train(
+        cls,
+        embeddings,
+        speakers,
+        lda_size=128,
+        num_iterations=10,
+        trained_on=None,
+    ):
         """Train on embeddings of several utterances a speaker.
 
         PLDA has as many factors as coordinates, as in the paper's program.
@@ -85,6 +95,8 @@ class PLDABackend:
             Size after LDA; 128 in the paper.
         num_iterations : int
             Of expectation and maximisation.
+        trained_on : str, optional
+            As that of the class.
 
         Returns
         -------
@@ -113,7 +125,7 @@ class PLDABackend:
         matrix = whiten @ lda.transform_mat
         plda = PLDA(rank_f=lda_size, nb_iter=num_iterations)
         plda.plda(_stat_object(_unit((embeddings - mean) @ matrix), speakers))
-        return cls(mean, matrix, plda.mean, plda.F, plda.Sigma)
+        return cls(mean, matrix, plda.mean, plda.F, plda.Sigma, trained_on)
 
     def project(self, embeddings):
         """Centre, LDA, length one: [rows, lda_size] float64.
@@ -173,9 +185,12 @@ class PLDABackend:
             name: np.ascontiguousarray(getattr(self, name))
             for name in self.ARRAYS
         }
+        said = {"kind": KIND}
+        if self.trained_on is not None:
+            said["trained_on"] = self.trained_on
         temporary = f"{path}.{os.getpid()}.tmp"
         try:
-            Path(temporary).write_bytes(save(arrays, {"kind": KIND}))
+            Path(temporary).write_bytes(save(arrays, said))
             os.replace(temporary, path)
         except OSError as error:
             raise AttnError(
@@ -195,11 +210,13 @@ class PLDABackend:
 
         try:
             with safe_open(str(path), framework="numpy") as file:
-                if (file.metadata() or {}).get("kind") != KIND:
+                said = file.metadata() or {}
+                if said.get("kind") != KIND:
                     raise AttnError(
                         f"{path}: is not a PLDA back end of this package."
                     )
-                return cls(*map(file.get_tensor, cls.ARRAYS))
+                arrays = map(file.get_tensor, cls.ARRAYS)
+                return cls(*arrays, said.get("trained_on"))
         except (OSError, SafetensorError) as error:
             raise AttnError(
                 f"PLDA back end {path}: cannot be read ({error})."

@@ -1,9 +1,9 @@
 """Figures of every scoring of a trial list, with confidence intervals."""
 
 from speechbrain_attn.scoring.confidence import SpeakerTrials
+from speechbrain_attn.scoring.thresholds import PRIORS
 
 LEVEL = 0.95
-PRIORS = (0.01, 0.05)
 OF_SCORES = ("eer", *(f"min_dcf_{prior}" for prior in PRIORS), "min_cllr")
 OF_RATIOS = ("cllr", *(f"act_dcf_{prior}" for prior in PRIORS))
 

@@ -123,14 +123,14 @@ def _systems(options, inputs, beside):
             fusion={"weights": fusion.weights},
         )
         systems, notes = fit_calibrations(
-            options, test, development, name, model
+            options, test, development, name, model, backend
         )
     else:
         if inputs.calibration is not None:
             file = "/".join(Path(options.calibration).parts[-2:])
             beside.conditions["calibration"] = file
         systems, notes = use_calibration(
-            options, test, inputs.calibration, model
+            options, test, inputs.calibration, model, backend
         )
     beside.notes.extend(notes)
     return test.data, systems

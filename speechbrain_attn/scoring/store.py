@@ -69,8 +69,9 @@ class EmbeddingStore:
         """
         folder = Path(folder)
         if not folder.is_dir():
+            problem = "is a file" if folder.exists() else "no such folder"
             raise AttnError(
-                f"{folder}: no such folder. Want a store of embeddings: a "
+                f"{folder}: {problem}. Want a store of embeddings: a "
                 "folder as extract_speaker_embeddings.py writes it from audio "
                 "files, and EmbeddingStore.create from arrays."
             )

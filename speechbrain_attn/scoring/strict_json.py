@@ -69,7 +69,8 @@ def _instance(values, cls, field):
     for name in names:
         if name not in values:
             raise AttnError(
-                f"field {inside}{name} is missing; make the file anew."
+                f"field {inside}{name} is missing; is it the right file, and "
+                "of this version? Make it anew."
             )
     for name in values:
         if name not in names:

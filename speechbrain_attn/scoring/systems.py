@@ -88,12 +88,28 @@ class Backend(NamedTuple):
     """What scores are made with beside the embeddings.
 
     ``cohort`` [cohort_size, embedding_size] or None, ``top`` of its scores
-    for adaptive s-norm, and ``plda``, a PLDABackend or None.
+    for adaptive s-norm, ``plda``, a PLDABackend or None, and ``cohort_said``,
+    which tells the cohort from others.
     """
 
     cohort: np.ndarray | None = None
     top: int = 300
     plda: PLDABackend | None = None
+    cohort_said: str | None = None
+
+    def made_with(self, scoring):
+        """What tells the scores of a scoring from those of another backend.
+
+        None where nothing does: of cosines and of a fusion, and where cohort
+        or PLDA do not say what they are.
+        """
+        if scoring == "plda":
+            return self.plda.trained_on
+        if scoring in ("cosine", "fusion") or self.cohort_said is None:
+            return None
+        if scoring == "as-norm":
+            return f"the top {self.top:,} of {self.cohort_said}"
+        return self.cohort_said
 
     @property
     def scorings(self):

@@ -1,5 +1,6 @@
 """Calibration: against closed forms, scikit-learn and bad input."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -243,6 +244,13 @@ def test_other_scores_and_models_are_refused():
         fitted.refuse_others("cosine", "ab" * 32)
     with pytest.raises(AttnError, match="sha256 abababababab, and these have"):
         fitted.refuse_others("s-norm", "cd" * 32)
+    made = dataclasses.replace(fitted, made_with="a cohort")
+    made.refuse_others("s-norm", None, "a cohort")
+    made.refuse_others("s-norm", None, None)
+    fitted.refuse_others("s-norm", None, "another")
+    says = "made with a cohort, and these are made with another; give the coh"
+    with pytest.raises(AttnError, match=says):
+        made.refuse_others("s-norm", None, "another")
 
 
 def test_a_file_that_cannot_be_written(calibration, tmp_path):
@@ -275,7 +283,7 @@ BAD_FILES = [  # id, change of the JSON, what the message must say
     ("infinite", changed("slope", float("inf")),
      "field slope: .* got Infinity"),
     ("string", changed("slope", "3"), 'field slope: .* got "3"'),
-    ("no_scoring", changed("scoring", None), "field scoring is missing; make"),
+    ("no_scoring", changed("scoring", None), "field scoring is missing; is"),
     ("model", changed("model_sha256", 7), "field model_sha256: want a string"),
     ("bool", changed("targets", True),
      "field targets: want a whole number, got true"),

@@ -160,8 +160,27 @@ def test_names_and_a_recording_on_stdin(shell, wavs, expected):
     found = shell.json("embed", "-", stdin=names)["embeddings"]
     check(found, {str(wavs / name): row for name, row in expected.items()})
     sound = (wavs / "anna" / "0.wav").read_bytes()
-    [row] = shell.json("embed", "-", stdin=sound)["embeddings"].values()
-    np.testing.assert_allclose(row, expected["anna/0"], atol=1e-5)
+    check(
+        shell.json("embed", "-", stdin=sound)["embeddings"],
+        {"-": expected["anna/0"]},
+    )
+    done = shell.json("embed", "-", stdin=b"\x7fELF\0", code=2)
+    assert "'-': Format not recognised" in done["refused"]["-"]
+
+
+def test_a_file_that_lacks_its_end_is_said(shell, wavs, tmp_path):
+    whole, cut = wavs / "anna" / "0.wav", tmp_path / "cut.wav"
+    cut.write_bytes(whole.read_bytes()[: 44 + 2 * RATE])
+    done = shell.run("embed", cut, "--json")
+    assert "cut.wav: is cut short: 1.00 s are there, more" in done.stderr
+    assert str(tmp_path / "cut") in json.loads(done.stdout)["embeddings"]
+    assert "cut short" not in shell.run("embed", whole).stderr
+
+
+def test_some_refused_and_all_refused_end_otherwise(shell, wavs):
+    good, silent = wavs / "anna" / "0.wav", wavs / "bad" / "silent.wav"
+    shell.run("embed", good, silent, code=1)
+    shell.run("embed", silent, code=2)
 
 
 def test_weights_that_are_not_finite_are_said(shell, wavs, monkeypatch):
@@ -173,18 +192,18 @@ def test_weights_that_are_not_finite_are_said(shell, wavs, monkeypatch):
         return model
 
     monkeypatch.setattr(hub, "load", broken)
-    done = shell.run("embed", wavs / "anna" / "0.wav", code=1)
+    done = shell.run("embed", wavs / "anna" / "0.wav", code=2)
     assert "0.wav: its embedding is not finite" in done.stderr
 
 
 REFUSALS = [
     # words after `embed`, code, sentence on stderr
-    (["{wavs}/bad/silent.wav"], 1, "silent.wav: is silent: its loudest 0.2 s"),
-    (["{wavs}/bad/short.wav"], 1, "of speech; want 0.5 s or more. --anyway"),
-    (["{wavs}/bad/clipped.wav"], 1, "of its samples are cut off, want 1 %"),
-    (["{wavs}/bad/text.wav"], 1, "text.wav: cannot be decoded"),
-    (["{wavs}/bad/empty.wav"], 1, "empty.wav: cannot be decoded"),
-    (["not_there.wav"], 1, "not_there.wav: no such audio file."),
+    (["{wavs}/bad/silent.wav"], 2, "silent.wav: is silent: its loudest 0.2 s"),
+    (["{wavs}/bad/short.wav"], 2, "of speech; want 0.5 s or more. --anyway"),
+    (["{wavs}/bad/clipped.wav"], 2, "of its samples are cut off, want 1 %"),
+    (["{wavs}/bad/text.wav"], 2, "text.wav: cannot be decoded"),
+    (["{wavs}/bad/empty.wav"], 2, "empty.wav: cannot be decoded"),
+    (["not_there.wav"], 2, "not_there.wav: no such audio file."),
     (["{wavs}/*.mp3"], 2, "embed: {wavs}/*.mp3: no file fits this pattern."),
     (["{tmp}"], 2, "embed: {tmp}: no audio files there; want names that end"),
     (

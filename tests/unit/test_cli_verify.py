@@ -122,11 +122,12 @@ def test_a_recording_on_stdin_is_the_first(shell, wavs):
     [direct] = shell.json("verify", one, other)["pairs"]
     done = shell.json("verify", "-", other, stdin=one.read_bytes())
     assert done["pairs"][0]["cosine"] == pytest.approx(direct["cosine"])
+    assert done["pairs"][0]["enrolment"] == "-"
 
 
 def test_only_tests_of_no_use_leave_no_pair(shell, wavs):
     words = ("verify", wavs / "anna/0.wav", wavs / "bad/silent.wav")
-    done = shell.run(*words, "--json", code=1)
+    done = shell.run(*words, "--json", code=2)
     assert json.loads(done.stdout)["pairs"] == []
     assert "silent.wav: is silent" in done.stderr
 

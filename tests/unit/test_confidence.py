@@ -321,7 +321,8 @@ BAD = [  # id, what differs from the good call, what the message must say
     ("prior", {"metrics": ["act_dcf_1.5"]}, r"p_target: .*got 1\.5"),
     ("cllr", {"metrics": ["cllr"], "scores": [1, 1, 0, float("inf")]},
      r"1 of 2 nontargets have inf"),
-    ("replicates", {"replicates": 1}, r"want at least 2, got 1"),
+    ("replicates", {"replicates": 1}, r"whole number of at least 2, got 1"),
+    ("half_a_draw", {"replicates": 2.5}, r"replicates: want .*, got 2\.5"),
     ("level", {"level": 95}, r"level: want a number in \(0, 1\), got 95"),
 ]
 # fmt: on

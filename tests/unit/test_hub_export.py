@@ -162,12 +162,12 @@ def test_card_without_results_or_calibration_says_so(run, tmp_path):
 def test_results_and_pictures_come_along(run, tmp_path):
     evaluation = write_evaluation(tmp_path / "test")
     attention = tmp_path / "attention_of_anna.png"
-    attention.write_bytes(b"another picture")
+    attention.write_bytes(b"\x89PNG\r\n\x1a\n and more")
     folder = export(run, tmp_path / "model", [evaluation], attention)
     text = (folder / "README.md").read_text()
     for title, file, content in (
         ("curve), veri_test, cosine", "veri_test_cosine_det.png", b"a picture"),
-        ("![Attention over time", "attention.png", b"another picture"),
+        ("![Attention over time", "attention.png", attention.read_bytes()),
     ):
         assert f"{title}](pictures/{file})" in text
         assert (folder / "pictures" / file).read_bytes() == content
@@ -290,6 +290,9 @@ def test_what_cannot_be_exported_is_said(run, tmp_path):
     refused("is no model folder", run, run / "hyperparams.yaml")
     refused("results.json: is missing", run, target, [tmp_path])
     refused("no such picture", run, target, (), tmp_path / "a.png")
+    yaml = run / "model" / "hyperparams.yaml"
+    refused("is no PNG. `speechbrain-attn attend", run, target, (), yaml)
+    refused("hyperparams.yaml: cannot be written", run, yaml / "model")
     refused("want user/name", run, target, push_to="voices")
     old = tmp_path / "old"
     old.mkdir()

@@ -219,6 +219,18 @@ def test_a_broken_label_encoder_is_said(folder):
         hub.load(folder)
 
 
+def test_an_empty_file_is_said(folder):
+    (folder / "embedding_model.ckpt").write_bytes(b"")
+    says = r"is empty, cut short or not a checkpoint \(\w"
+    with pytest.raises(AttnError, match=says):
+        hub.load(folder)
+
+
+def test_a_file_is_no_folder(folder):
+    with pytest.raises(AttnError, match=r"yaml: is a file; give the model's"):
+        hub.load(folder / "hyperparams.yaml")
+
+
 @pytest.mark.parametrize("path", ["a/b", "nowhere", "a/b/c", "/no/where/else"])
 def test_a_mistyped_folder_is_no_hub_request(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -56,6 +56,7 @@ def test_hand_sized_cases(targets, nontargets, rate, cost, area, bits):
     assert min_dcf(scores, labels) == pytest.approx(cost, abs=1e-15)
     assert auc(scores, labels) == pytest.approx(area, abs=1e-15)
     assert min_cllr(scores, labels) == pytest.approx(bits, abs=1e-15)
+    assert not np.signbit(min_cllr(scores, labels))  # "-0.0000" in a table
 
 
 def test_actual_cost_is_that_of_the_bayes_threshold():

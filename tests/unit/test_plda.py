@@ -162,6 +162,7 @@ def test_loaded_it_is_the_same(trained, scored, tmp_path):
     path = tmp_path / "plda.safetensors"
     trained.save(path)
     loaded = PLDABackend.load(path)
+    assert loaded.trained_on is None
     for name in PLDABackend.ARRAYS:
         np.testing.assert_array_equal(
             getattr(loaded, name), getattr(trained, name)
@@ -170,6 +171,9 @@ def test_loaded_it_is_the_same(trained, scored, tmp_path):
         loaded.scores(embeddings, enrol, test),
         trained.scores(embeddings, enrol, test),
     )
+    loaded.trained_on = "voices of a cohort"
+    loaded.save(path)
+    assert PLDABackend.load(path).trained_on == "voices of a cohort"
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 

@@ -184,7 +184,7 @@ def test_recordings_of_no_use_are_refused_and_the_others_taken(shell):
 
 def test_nothing_is_made_of_nothing(shell):
     done = shell.run("enroll", "anna", *shell.files("silent"))
-    assert done.exit_code == 1 and not shell.folder.exists()
+    assert done.exit_code == 2 and not shell.folder.exists()
     assert done.stdout == "anna: 0 of 1 recording(s) added\n"
 
 

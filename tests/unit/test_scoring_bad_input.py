@@ -69,6 +69,8 @@ BAD = [  # id, more arguments, what the message must say
     ("no_store", ["--cohort={wrong}"], "holds no finished embeddings"),
     ("no_folder", ["--cohort={wrong}/none"],
      "{wrong}/none: no such folder. Want a store of embeddings: a folder as "),
+    ("list_as_store", ["--cohort={data}/cohort.txt"],
+     "{data}/cohort.txt: is a file. Want a store of embeddings: a folder as "),
     ("no_list", ["--trials=none.txt"], "none.txt: cannot be read"),
     ("missing", ["--trials={data}/cohort.txt"], "is not in {data}/test and"),
     ("top", ["--cohort={data}/cohort", "--scoring=as-norm"],

@@ -8,9 +8,10 @@ import pytest
 from scoring_folders import SIZE, Runner, copy_store, make_data
 
 from speechbrain_attn.dataio.trials import trials_from_file
-from speechbrain_attn.scoring import metrics
+from speechbrain_attn.scoring import metrics, run
 from speechbrain_attn.scoring.calibration import Calibration
 from speechbrain_attn.scoring.cosine import cosine_scores
+from speechbrain_attn.scoring.plda import PLDABackend
 from speechbrain_attn.scoring.store import EmbeddingStore
 
 
@@ -163,6 +164,82 @@ def test_a_saved_calibration_gives_what_it_gave(score, data):
     # Without a calibration none of its files must stay.
     score(output="again")
     assert not (score.folder / "again" / "decisions.csv").exists()
+
+
+@pytest.fixture
+def undrawn(score, monkeypatch):
+    """The same command without its pictures, which take most of its time."""
+    monkeypatch.setattr(run, "can_draw", lambda: False)
+    return score
+
+
+@pytest.mark.parametrize("scoring", ["s-norm", "plda"])
+def test_a_calibration_knows_the_cohort_that_scores_are_made_with(
+    undrawn, data, scoring
+):
+    score = undrawn
+    common = [f"--scoring={scoring}", "--cohort-top=9"]
+    if scoring == "plda":
+        common += ["--plda=train", "--lda-size=3"]
+    first, _ = score(
+        *common, f"--cohort={data / 'cohort'}", f"--development={data}/dev.txt"
+    )
+    common.append(f"--calibration={score.folder / 'out' / 'calibration.json'}")
+    # Under another name, in another order, it is the same cohort.
+    cohort = EmbeddingStore.open(data / "cohort")
+    EmbeddingStore.create(
+        score.folder / "turned",
+        [f"{name}.wav" for name in cohort.ids[::-1]],
+        cohort.embeddings[::-1],
+    )
+    turned = [*common, f"--cohort={score.folder / 'turned'}"]
+    again, _ = score(*turned, output="again", embeddings=["test"])
+    assert again["notes"] == first["notes"]
+    found, expected = (
+        results["systems"][scoring]["cllr"]["value"]
+        for results in (again, first)
+    )
+    assert found == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(SystemExit):
+        score(*common, f"--cohort={data / 'dev'}", output="other")
+    said = score.capsys.readouterr().err
+    assert f"calibration.json: was fitted on {scoring} scores made with" in said
+    assert said.count("the cohort with sha256") == 2, said
+    assert not (score.folder / "other").exists()
+
+
+def test_another_number_of_cohort_scores_is_refused(undrawn, data):
+    score = undrawn
+    common = [f"--cohort={data / 'cohort'}", "--scoring=as-norm"]
+    score(*common, "--cohort-top=9", f"--development={data / 'dev.txt'}")
+    saved = f"--calibration={score.folder / 'out' / 'calibration.json'}"
+    for more, says in (
+        ("--cohort-top=7", "are made with the top 7 of 23 speaker means of"),
+        ("--cohort-utterances", "with the top 9 of 115 utterances of the"),
+    ):
+        with pytest.raises(SystemExit):
+            score(*common, "--cohort-top=9", more, saved, output="other")
+        assert says in score.capsys.readouterr().err
+
+
+def test_a_loaded_back_end_is_that_of_the_calibration(undrawn, data):
+    score = undrawn
+    cohort = f"--cohort={data / 'cohort'}"
+    train = ["--plda=train", "--lda-size=3", "--scoring=plda"]
+    score(cohort, *train, f"--development={data / 'dev.txt'}")
+    saved = score.folder / "out" / "calibration.json"
+    made = score.folder / "out" / "plda.safetensors"
+    loaded = [f"--plda={made}", "--scoring=plda", f"--calibration={saved}"]
+    results, _ = score(*loaded, output="again")
+    assert "does not name" not in " ".join(results["notes"])
+    backend = PLDABackend.load(made)
+    backend.trained_on = None
+    backend.save(score.folder / "nameless")
+    results, _ = score(
+        f"--plda={score.folder / 'nameless'}", *loaded[1:], output="again"
+    )
+    says = "The PLDA back end does not name the cohort that it is from"
+    assert any(note.startswith(says) for note in results["notes"])
 
 
 def test_the_prior_of_decisions_can_be_stated(score, data):

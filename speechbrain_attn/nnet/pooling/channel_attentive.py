@@ -10,6 +10,7 @@ from speechbrain_attn.nnet.masking import (
     uniform_attention,
     weighted_moments,
 )
+from speechbrain_attn.nnet.pointwise import per_frame
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
 
@@ -74,13 +75,13 @@ class ChannelAttentiveStatisticsPooling(InPasses):
         return masked_softmax(self._scores(x, moments), presence)
 
     def _scores(self, x, moments):
-        hidden = self.frame_layer(x)
+        hidden = per_frame(self.frame_layer, x)
         if moments is not None:
             # A sum of two products, where concatenating the context to every
             # frame would make three times the frames.
             hidden = hidden + self.context_layer(torch.cat(moments, dim=2))
         hidden = self.norm(torch.relu(hidden).transpose(1, 2)).transpose(1, 2)
-        return self.score_layer(torch.tanh(hidden)).transpose(1, 2)
+        return per_frame(self.score_layer, torch.tanh(hidden)).transpose(1, 2)
 
     def forward(self, x, lengths=None, weights=None):
         """Pool [batch, frames, channels] into [batch, 2 * channels].

@@ -10,9 +10,9 @@ from torch import nn
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.nnet.masking import (
     floored_std,
-    full_precision,
     masked_softmax,
     present_frames,
+    weighted_mean,
 )
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
@@ -78,32 +78,32 @@ class MultiHeadAttentionPooling(InPasses):
     def attention(self, x, lengths=None, weights=None):
         """Weight of each frame, [batch, heads, frames]; sums to one."""
         x, presence = present_frames(x, lengths, weights, self.input_size)
-        return self._attention(self._slices(x), presence)
+        return masked_softmax(self._scores(x), presence)
 
-    def _slices(self, x):
-        """[batch, frames, channels] as [batch, frames, heads, head_size]."""
-        return x.unflatten(2, (self.num_heads, -1))
+    def _scores(self, x):
+        # One product for all heads, with zeros for what is not theirs: to
+        # take the heads one by one, every frame would first have to be moved.
+        query = torch.diag_embed(self.query * self.scale)
+        query = query.permute(1, 2, 0).flatten(1)
+        return nn.functional.linear(x, query).transpose(1, 2)
 
-    def _attention(self, slices, presence):
-        return masked_softmax(self._scores(slices), presence)
-
-    def _scores(self, slices):
-        return torch.einsum("btkd,dk->bkt", slices, self.query) * self.scale
+    def _own_means(self, x, attention):
+        """Of each head's slice, [batch, heads, head_size]."""
+        # Of all slices, of which one is kept, for the same reason.
+        means = weighted_mean(x, attention).unflatten(2, (self.num_heads, -1))
+        return means.diagonal(dim1=1, dim2=2).transpose(1, 2)
 
     def contexts(self, x, lengths=None, weights=None):
         """Vector of each head, [batch, heads, size of a head's output]."""
         x, presence = present_frames(x, lengths, weights, self.input_size)
-        slices = self._slices(x)
-        attention = self._attention(slices, presence)
-        slices = slices.to(attention.dtype)
-        with full_precision(x):
-            mean = torch.einsum("bkt,btkd->bkd", attention, slices)
-            if not self.with_std:
-                return mean
-            centred = slices - mean.unsqueeze(1)
-            variance = torch.einsum(
-                "bkt,btkd->bkd", attention, centred * centred
-            )
+        attention = masked_softmax(self._scores(x), presence)
+        x = x.to(attention.dtype)
+        mean = self._own_means(x, attention)
+        if not self.with_std:
+            return mean
+        # Detached as in ``masking.weighted_moments``.
+        centred = x - mean.detach().flatten(1).unsqueeze(1)
+        variance = self._own_means(centred.square(), attention)
         return torch.cat([mean, floored_std(variance, self.eps)], dim=2)
 
     def forward(self, x, lengths=None, weights=None):
@@ -120,8 +120,8 @@ class MultiHeadAttentionPooling(InPasses):
 
     def update(self, state, number, x):
         """Add a block of frames (``streaming.InPasses``)."""
-        slices = self._slices(x)
-        scores = self._scores(slices).flatten(0, 1).unsqueeze(1)
+        scores = self._scores(x).flatten(0, 1).unsqueeze(1)
+        slices = x.unflatten(2, (self.num_heads, -1))
         # Heads as if they were utterances: each has channels of its own.
         state[0].update(slices.transpose(1, 2).flatten(0, 1), scores)
 
@@ -204,8 +204,7 @@ class DoubleMultiHeadAttentionPooling(MultiHeadAttentionPooling):
 
     def _joined(self, contexts):
         head_attention = self._head_attention(contexts).unsqueeze(1)
-        with full_precision(contexts):
-            return torch.bmm(head_attention, contexts).squeeze(1)
+        return weighted_mean(contexts, head_attention).squeeze(1)
 
 
 def _nearest_divisors(size, wanted):

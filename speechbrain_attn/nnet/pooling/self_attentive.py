@@ -15,6 +15,7 @@ from speechbrain_attn.nnet.masking import (
     weighted_mean,
     weighted_moments,
 )
+from speechbrain_attn.nnet.pointwise import per_frame
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
 
@@ -91,7 +92,8 @@ class SelfAttentivePooling(InPasses):
         return masked_softmax(self._scores(x), presence)
 
     def _scores(self, x):
-        return self.scorer(x).transpose(1, 2)
+        wide, activation, narrow = self.scorer
+        return narrow(activation(per_frame(wide, x))).transpose(1, 2)
 
     def forward(self, x, lengths=None, weights=None):
         """Pool [batch, frames, channels] into [batch, output_size].

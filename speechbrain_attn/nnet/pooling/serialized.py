@@ -16,6 +16,7 @@ from speechbrain_attn.nnet.masking import (
     uniform_attention,
     weighted_moments,
 )
+from speechbrain_attn.nnet.pointwise import per_frame
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
 
@@ -65,8 +66,12 @@ class SerialAttention(nn.Module):
         return masked_softmax(self.scores(values, moments), presence), values
 
     def values(self, x):
-        """What of the frames is weighted, [batch, frames, channels]."""
-        return self.norm(x) if self.norm_position == "input" else x
+        """What of the frames is weighted, [batch, frames, channels].
+
+        At least float32, once for all sums over them.
+        """
+        values = self.norm(x) if self.norm_position == "input" else x
+        return values.to(torch.promote_types(values.dtype, torch.float32))
 
     def scores(self, values, moments):
         """Score of each frame [batch, 1, frames], before the softmax.
@@ -78,10 +83,8 @@ class SerialAttention(nn.Module):
         # making the keys would cost key_size of them.
         direction = query @ self.key.weight * self.key.out_features**-0.5
         with full_precision(values):
-            return torch.bmm(
-                direction.to(moments[0].dtype).unsqueeze(1),
-                values.to(moments[0].dtype).transpose(1, 2),
-            )
+            direction = direction.to(values.dtype).unsqueeze(1)
+            return torch.bmm(direction, values.transpose(1, 2))
 
     def forward(self, x, presence=None):
         """Head [batch, channels] and frames [batch, frames, channels].
@@ -129,7 +132,7 @@ class FeedForward(nn.Module):
         return x + self.dropout(self.norm(self._network(x)))
 
     def _network(self, x):
-        return self.narrow(torch.relu(self.wide(x)))
+        return per_frame(self.narrow, torch.relu(per_frame(self.wide, x)))
 
 
 @register_pooling("serialized")

@@ -1,0 +1,278 @@
+"""The race: every pooling and SpeechBrain's networks on the same real speech.
+
+    python benchmarks/real_speech.py --data DATA --lists LISTS --write
+
+DATA is a corpus in VoxCeleb's layout, LISTS a folder of trial lists; the
+speakers of ``veri_test.txt`` and ``veri_dev.txt`` are left out of training, all
+others train. Systems are those of ``jobs/real_speech.py``; each gets the same
+budget: ``--minutes`` of one thread, or ``--steps``, or ``--epochs``. An
+interrupted run goes on where it was, another ``--seeds`` adds to what is
+there, and the page holds all that is done in ``--output``.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from jobs.real_speech import (
+    DURATIONS,
+    SPEED_REFERENCE,
+    SYSTEMS,
+    Run,
+    dev_eer,
+    embedding_ratios,
+    is_done,
+    planned,
+    read_lists,
+    run_embeddings,
+    train_all,
+)
+from pages import conditions, write_page
+from trainings import (
+    DEV,
+    LISTS,
+    hold_back,
+    scores_of,
+    speaker_trials,
+    spread,
+)
+
+from speechbrain_attn.hub import load
+from speechbrain_attn.scoring.intervals import Drawn
+from speechbrain_attn.scoring.metrics import min_dcf
+
+INTRODUCTION = f"""# The poolings and their baselines on the same real speech
+
+Every system is trained by the same script on the same speakers, with the same
+features, crops of 2 s in batches of 32, loss (additive angular margin),
+optimiser and schedule (`hparams/race.yaml`), for the budget below: its number
+of batches is the budget over the time of one of its batches. Only
+`self_attentive-ge2e` has the loss and the batches of
+`hparams/demo/self_attentive_tdnn.yaml`. The last checkpoint counts.
+
+`<trunk>-statistics` has statistics pooling, `tdnn-attentive` ECAPA-TDNN's, on
+the trunk of a lobe; `xvector`, `ecapa` and `resnet` are SpeechBrain's whole
+networks, with the channels that stand behind. These are the baselines.
+
+The first ratio is of a system's EER to that of statistics pooling on its
+trunk, the second to that of the best baseline, which `{DEV}.txt` chooses; both
+on the same draws of speakers, and to the mean of that system's seeds: below 1
+the system makes fewer errors. Intervals are 95 % by drawing speakers again, and
+hold the choice of speakers; of the chance of training the spread over seeds
+tells. minDCF is normalised, its p_target in brackets. The test lists were read
+once, after all trainings.
+"""
+
+
+def parse_options():
+    """Command line of this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", required=True, type=Path, help="corpus")
+    add("--data-name", help="how the page calls the corpus")
+    add("--lists", required=True, type=Path, help="folder of trial lists")
+    add("--output", type=Path, default=Path("results/benchmark_real_speech"))
+    budget = parser.add_mutually_exclusive_group()
+    help_text = "training on one thread, each system"
+    budget.add_argument("--minutes", type=float, default=15.0, help=help_text)
+    budget.add_argument("--steps", type=int, help="batches of each system")
+    budget.add_argument("--epochs", type=int, help="of each system")
+    add("--systems", default="all", help=f"with commas: {', '.join(SYSTEMS)}")
+    add("--seeds", default="1986", help="with commas")
+    add("--at-a-time", type=int, default=2, help="trainings side by side")
+    add("--precision", default="bf16", help="of training")
+    add("--device", default="cpu", choices=["cpu", "cuda"])
+    add("--done-only", action="store_true", help="train nothing more")
+    add("--write", action="store_true", help="write the page")
+    options = parser.parse_args()
+    names = options.systems.split(",")
+    options.systems = list(SYSTEMS) if names == ["all"] else names
+    unknown = set(options.systems) - set(SYSTEMS)
+    if unknown:
+        parser.error(f"--systems: no {', '.join(unknown)}; see --help")
+    try:
+        options.seeds = [int(seed) for seed in options.seeds.split(",")]
+    except ValueError:
+        parser.error(f"--seeds {options.seeds}: want whole numbers, as 1,2")
+    if not options.data.is_dir():
+        parser.error(f"--data {options.data}: no such folder")
+    missing = [n for n in (DEV, *LISTS) if not list_path(n, options).is_file()]
+    if missing:
+        parser.error(f"--lists {options.lists}: has no {missing[0]}.txt")
+    options.budget = budget_of(options)
+    return options
+
+
+def list_path(name, options):
+    """File of a trial list."""
+    return options.lists / f"{name}.txt"
+
+
+def budget_of(options):
+    """What each system gets, in words."""
+    if options.epochs:
+        return f"{options.epochs} epochs"
+    if options.steps:
+        return f"{options.steps:,} batches"
+    where = "of one thread" if options.device == "cpu" else "of the device"
+    return f"{options.minutes:g} minutes {where}"
+
+
+def runs_done(options):
+    """{system: its runs that are done}, in the order of SYSTEMS."""
+    done = {}
+    for system in SYSTEMS:
+        for folder in sorted(options.output.glob(f"{system}-*")):
+            seed = folder.name.removeprefix(f"{system}-")
+            if seed.isdigit() and is_done(Run(system, int(seed)), options):
+                done.setdefault(system, []).append(Run(system, int(seed)))
+    return done
+
+
+def table(head, rows):
+    """Lines of a Markdown table whose first column is of words."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
+
+
+def cost_rows(done, plan, options):
+    """Size, batches, times and dev error of each system."""
+    for system, runs in done.items():
+        folders = [run.folder(options) for run in runs]
+        network = load(folders[0] / "model", device="cpu").mods.embedding_model
+        count = sum(p.numel() for p in network.parameters())
+        minutes = [
+            json.loads((folder / "done.json").read_text())["minutes"]
+            for folder in folders
+        ]
+        ratios = embedding_ratios(runs[0], options)
+        errors = [100 * dev_eer(run, options) for run in runs]
+        yield [
+            system,
+            f"{count:,}",
+            f"{plan[system]['steps']:,}",
+            f"{1000 * plan[system]['seconds']:.0f}",
+            f"{mean(minutes):.1f}",
+            *(f"{ratio:.2f}" for ratio in ratios),
+            over_seeds(errors),
+        ]
+
+
+def over_seeds(errors):
+    """Each figure, and where there are several their mean and deviation."""
+    shown = ", ".join(f"{error:.2f}" for error in errors)
+    if len(errors) == 1:
+        return shown
+    return f"{shown}: {mean(errors):.2f} ± {stdev(errors):.2f}"
+
+
+def mean_drawn(drawn):
+    """EER of several runs on the same draws, as their mean."""
+    parts = zip(*(one["eer"] for one in drawn), strict=True)
+    return {"eer": Drawn(*(np.mean(part, axis=0) for part in parts))}
+
+
+def best_baseline(done, options):
+    """The baseline with the lowest EER on the dev list, or None."""
+    errors = {
+        system: mean(dev_eer(run, options) for run in runs)
+        for system, runs in done.items()
+        if SYSTEMS[system].same_trunk is None
+    }
+    return min(errors, key=errors.get, default=None)
+
+
+def error_rows(trials, done, best, options):
+    """Each run on one list, and the mean of each system's seeds."""
+    measure = speaker_trials(trials)
+    scores = {
+        run: scores_of(trials, run_embeddings(run, options))
+        for runs in done.values()
+        for run in runs
+    }
+    drawn = {run: measure.draw(scores[run], ["eer"]) for run in scores}
+    means = {
+        system: mean_drawn([drawn[run] for run in runs])
+        for system, runs in done.items()
+    }
+
+    def cells(system, own):
+        shown = [spread(measure.intervals(own)["eer"], ".2f", 100)]
+        for other in (SYSTEMS[system].same_trunk, best):
+            if other in (None, system) or other not in means:
+                shown.append("-")
+                continue
+            compared = measure.comparisons(own, means[other])["eer"]
+            shown.append(spread(compared.ratio, ".2f"))
+        return shown
+
+    for system, runs in done.items():
+        for run in runs:
+            costs = [
+                f"{min_dcf(scores[run], trials.labels, p_target):.3f}"
+                for p_target in (0.01, 0.05)
+            ]
+            eer, *ratios = cells(system, drawn[run])
+            yield [system, str(run.seed), eer, *costs, *ratios]
+        if len(runs) > 1:
+            values = [100 * drawn[run]["eer"].value.item() for run in runs]
+            eer, *ratios = cells(system, means[system])
+            seeds = f"mean of {len(runs)}, deviation {stdev(values):.2f}"
+            yield [system, seeds, eer, "-", "-", *ratios]
+
+
+def figures(done, plan, train_files, options):
+    """Lines of the page."""
+    left_out = [system for system in SYSTEMS if system not in done]
+    best = best_baseline(done, options)
+    lines = [
+        f"{options.num_speakers} speakers and {len(train_files):,} files of "
+        f"{options.data_name or options.data.name} for training, "
+        f"{options.budget} for each system, {options.at_a_time} at a time, "
+        f"{options.precision}. Processor minutes count the whole run, with the "
+        "preparation of data, what loads them, and the mean embedding. Times "
+        "of an embedding are those of one utterance on one thread in float32, "
+        f"over {SPEED_REFERENCE}'s, in turns.",
+        "",
+    ]
+    if left_out:
+        lines += [f"Not trained, so left out: {', '.join(left_out)}.", ""]
+    head = ["system", "parameters", "batches", "ms a batch", "minutes"]
+    head += [f"embedding of {seconds} s" for seconds in DURATIONS]
+    head += [f"`{DEV}` EER % of each seed"]
+    lines += table(head, cost_rows(done, plan, options))
+    head = ["system", "seed", "EER %", "minDCF (0.01)", "minDCF (0.05)"]
+    head += ["EER / statistics", f"EER / {best}"]
+    for name, trials in read_lists(LISTS, options).items():
+        lines += [
+            f"`{name}.txt`, {len(trials):,} trials ({LISTS[name]}):",
+            "",
+            *table(head, error_rows(trials, done, best, options)),
+        ]
+    return [*lines, conditions()]
+
+
+def main():
+    """Train, score, print and, if asked to, write the page."""
+    options = parse_options()
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.data = options.data.resolve()
+    train_files = hold_back(options)
+    options.num_files = len(train_files)
+    systems = [] if options.done_only else options.systems
+    plan = planned({name: SYSTEMS[name] for name in systems}, options)
+    runs = [Run(name, seed) for seed in options.seeds for name in systems]
+    train_all(runs, SYSTEMS, plan, options)
+    done = runs_done(options)
+    if not done:
+        raise SystemExit(f"{options.output}: holds no system that is done.")
+    lines = figures(done, plan, train_files, options)
+    print("\n".join(lines))
+    if options.write:
+        write_page("real_speech", INTRODUCTION, lines, "results")
+
+
+if __name__ == "__main__":
+    main()
