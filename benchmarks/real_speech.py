@@ -15,7 +15,6 @@ import json
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
 from jobs.real_speech import (
     DURATIONS,
     SPEED_REFERENCE,
@@ -34,13 +33,15 @@ from trainings import (
     DEV,
     LISTS,
     hold_back,
+    mean_drawn,
+    over_seeds,
     scores_of,
     speaker_trials,
     spread,
+    table,
 )
 
 from speechbrain_attn.hub import load
-from speechbrain_attn.scoring.intervals import Drawn
 from speechbrain_attn.scoring.metrics import min_dcf
 
 INTRODUCTION = f"""# The poolings and their baselines on the same real speech
@@ -131,12 +132,6 @@ def runs_done(options):
     return done
 
 
-def table(head, rows):
-    """Lines of a Markdown table whose first column is of words."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
-
-
 def cost_rows(done, plan, options):
     """Size, batches, times and dev error of each system."""
     for system, runs in done.items():
@@ -158,20 +153,6 @@ def cost_rows(done, plan, options):
             *(f"{ratio:.2f}" for ratio in ratios),
             over_seeds(errors),
         ]
-
-
-def over_seeds(errors):
-    """Each figure, and where there are several their mean and deviation."""
-    shown = ", ".join(f"{error:.2f}" for error in errors)
-    if len(errors) == 1:
-        return shown
-    return f"{shown}: {mean(errors):.2f} ± {stdev(errors):.2f}"
-
-
-def mean_drawn(drawn):
-    """EER of several runs on the same draws, as their mean."""
-    parts = zip(*(one["eer"] for one in drawn), strict=True)
-    return {"eer": Drawn(*(np.mean(part, axis=0) for part in parts))}
 
 
 def best_baseline(done, options):

@@ -154,7 +154,12 @@ def run_job(job, name, limit=None):
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.training", job, name],
         cwd=Path(__file__).parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # torch.compile's own processes would outlive one that is stopped.
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

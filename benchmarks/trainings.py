@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import mean, stdev
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from speechbrain_attn.hub import load
 from speechbrain_attn.inference.extraction import extract_embeddings
 from speechbrain_attn.scoring.confidence import SpeakerTrials
 from speechbrain_attn.scoring.cosine import cosine_scores
+from speechbrain_attn.scoring.intervals import Drawn
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "recipes" / "VoxCeleb" / "train_speaker_embeddings.py"
@@ -165,3 +167,23 @@ def spread(interval, form, factor=1):
     """A figure with its interval."""
     value, low, high = (f"{factor * number:{form}}" for number in interval)
     return f"{value} [{low}, {high}]"
+
+
+def over_seeds(errors):
+    """Each figure, and where there are several their mean and deviation."""
+    shown = ", ".join(f"{error:.2f}" for error in errors)
+    if len(errors) == 1:
+        return shown
+    return f"{shown}: {mean(errors):.2f} ± {stdev(errors):.2f}"
+
+
+def mean_drawn(drawn):
+    """EER of several runs on the same draws, as their mean."""
+    parts = zip(*(one["eer"] for one in drawn), strict=True)
+    return {"eer": Drawn(*(np.mean(part, axis=0) for part in parts))}
+
+
+def table(head, rows):
+    """Lines of a Markdown table whose first column is of words."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]

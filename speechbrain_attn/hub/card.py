@@ -15,9 +15,11 @@ from speechbrain_attn.scoring.systems import TITLES
 
 TAGS = ["speechbrain", "embeddings", "Speaker", "Verification", "pytorch"]
 SHOWN_METRICS = ("eer", "min_dcf_0.01")
-ATTENTION = """\
-Where the network looks in one recording: its weights over time, below the
-waveform and the spectrogram. `speechbrain-attn attend` draws it of any."""
+ATTENTION = (
+    "Where the network looks in one recording: its weights over time, below "
+    "the waveform and the spectrogram. `speechbrain-attn attend` draws it of "
+    "any."
+)
 CAPTIONS = {
     "det": "Misses against false acceptances, at every threshold (DET curve)",
     "reliability": "Targets among the trials of each posterior probability",

@@ -75,9 +75,11 @@ def _use_palette(path):
     from PIL import Image  # which matplotlib needs, too
 
     image = Image.open(path).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(
-        path, "PNG", optimize=True
+    # By default colours that are few are merged: a scale of blues had a grey.
+    image = image.quantize(
+        256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
     )
+    image.save(path, "PNG", optimize=True)
 
 
 def det_figure(systems, bands=None):

@@ -3,8 +3,9 @@
 ``make docs`` writes docs/training_options.md from ``OPTIONS``, from the
 defaults in the YAML files, and from what was measured:
 docs/results/training_options.json, a list of records with ``key``, ``value``,
-``system``, ``list``, ``eer_without`` and ``eer_with`` in [0, 1], and
-``ratio_interval``, the ends of the 95 % interval of their ratio.
+``system``, ``list``, ``eer_without`` and ``eer_with`` in [0, 1], ``deviation``
+of the first over seeds, and ``ratio_interval``, the ends of the 95 % interval
+of their ratio. benchmarks/what_helps.py writes it.
 """
 
 import re
@@ -108,7 +109,8 @@ def options_page(root, measured):
         "What a YAML in `hparams/` can switch on by itself, or the command "
         "line with `--key=value`. Written by `make docs`; what an option "
         f"gains is read from `{MEASURED}`, its error rates from the list "
-        "named there, with the 95 % interval of their ratio.",
+        "named there, with the 95 % interval of their ratio; behind ± the "
+        "deviation over seeds.",
         "",
         "| key | default | what it does | source | measured effect |",
         "| --- | --- | --- | --- | --- |",
@@ -163,8 +165,10 @@ def _default(key, values):
 def _gain(record):
     low, high = record["ratio_interval"]
     ratio = record["eer_with"] / record["eer_without"]
+    chance = record["deviation"]
+    chance = "" if chance is None else f" ± {100 * chance:.1f}"
     return (
-        f"{record['value']}: EER {100 * record['eer_without']:.1f} to "
+        f"{record['value']}: EER {100 * record['eer_without']:.1f}{chance} to "
         f"{100 * record['eer_with']:.1f} %, ratio {ratio:.2f} "
         f"({low:.2f} to {high:.2f}), {record['system']} on {record['list']}"
     )

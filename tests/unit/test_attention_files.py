@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from hub_folders import write_run
+from PIL import Image
 
 from speechbrain_attn import hub
 from speechbrain_attn.cli.attend import attend
@@ -20,6 +21,7 @@ from speechbrain_attn.inference.textgrid import (
     textgrid,
     write_textgrid,
 )
+from speechbrain_attn.scoring.plot_style import style
 from speechbrain_attn.scoring.plots import save_figure
 
 RATE = 16000
@@ -212,6 +214,19 @@ def test_the_spectrogram_lies_where_it_sounds():
     places = {label.get_text(): at for at, label in ticks}
     assert mels == pytest.approx(places["1"], abs=(top - bottom) / 80)
     assert top == pytest.approx(places["8"])
+
+
+def test_a_png_keeps_the_colours_of_its_scales(tmp_path):
+    """A PNG of 256 colours, also where a colour has few pixels."""
+    figure = attention_figure(drawn_attention(7), torch.randn(SAMPLES), RATE)
+    (png,) = save_figure(figure, tmp_path / "few", ["png"])
+    with style():
+        figure.savefig(tmp_path / "all.png")
+    few, all_ = (
+        np.asarray(Image.open(path).convert("RGB")).astype(int)
+        for path in (png, tmp_path / "all.png")
+    )
+    assert abs(few - all_).max() <= 5
 
 
 def test_silence_and_one_frame_are_drawn(tmp_path):

@@ -45,6 +45,7 @@ def test_the_page_has_defaults_files_and_what_was_measured(hparams):
         "system": "serialized_mha",
         "list": "veri_test",
         "eer_without": 0.125,
+        "deviation": 0.004,
         "eer_with": 0.1,
         "ratio_interval": [0.7, 0.95],
     }
@@ -52,8 +53,8 @@ def test_the_page_has_defaults_files_and_what_was_measured(hparams):
     assert "| `0`, `0.5` |" in row(page, "margin") and "0.987" not in page
     assert row(page, "margin").endswith("| not measured |")
     assert row(page, "top_k").endswith(
-        "| 5: EER 12.5 to 10.0 %, ratio 0.80 (0.70 to 0.95), serialized_mha "
-        "on veri_test |"
+        "| 5: EER 12.5 ± 0.4 to 10.0 %, ratio 0.80 (0.70 to 0.95), "
+        "serialized_mha on veri_test |"
     )
     assert "- `top_k`: a\n" in page and "- `margin`: all\n" in page
 

@@ -1,0 +1,244 @@
+"""What a setting is worth: a system trained with and without it.
+
+    python benchmarks/what_helps.py --data DATA --lists LISTS --write
+
+DATA is a corpus in VoxCeleb's layout, LISTS a folder of trial lists; the
+speakers of ``veri_test.txt`` and ``veri_dev.txt`` are left out of training, and
+``veri_dev.txt`` alone is looked at. An interrupted run goes on where it was,
+another ``--seeds`` adds to what is there. ``--write`` writes the page and
+docs/results/training_options.json, which `make docs` shows in
+docs/training_options.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from jobs.real_speech import (
+    Run,
+    System,
+    dev_eer,
+    is_done,
+    read_lists,
+    run_embeddings,
+    train_all,
+)
+from pages import DOCS, conditions, write_page
+from trainings import (
+    DEV,
+    ROOT,
+    hold_back,
+    mean_drawn,
+    over_seeds,
+    scores_of,
+    speaker_trials,
+    spread,
+    table,
+)
+
+from speechbrain_attn.training.options import MEASURED, OPTIONS
+
+HOPS = ROOT / "hparams" / "demo" / "self_attentive_tdnn_aam.yaml"
+LARGE_MARGIN = ROOT / "hparams" / "finetune" / "large_margin.yaml"
+BASES = {
+    "serialized": System({"trunk": "tdnn", "pooling": "serialized"}),
+    "four hops": System({"num_hops": 4, "split_ratio": [100, 0]}, None, HOPS),
+}
+
+
+class Setting(NamedTuple):
+    """A key of the YAML of a base, and another value for it."""
+
+    key: str
+    value: object
+    base: str = "serialized"
+
+    def __str__(self):
+        return f"{self.key}={self.value}".replace(" ", "")
+
+
+SETTINGS = [
+    Setting("speeds", [90, 110]),
+    Setting("speaker_speeds", [90, 110]),
+    Setting("spec_masks", 2),
+    Setting("sentence_len", 3.0),
+    Setting("margin", 0.0),
+    Setting("margin", 0.3),
+    Setting("margin_steps", 1),
+    Setting("num_sub_centres", 3),
+    Setting("top_k", 5),
+    Setting("warmup_steps", 1),
+    Setting("weight_decay", 0.0),
+    Setting("weight_decay", 0.1),
+    Setting("no_decay", True),
+    Setting("ema_decay", 0.99),
+    Setting("average_checkpoints", 3),
+    Setting("precision", "fp32"),
+    Setting("lr", 0.002),
+    Setting("num_layers", 1),
+    Setting("num_layers", 4),
+    Setting("channels", 512),
+    Setting("dropout", 0.0),
+    Setting("embedding_size", 128),
+    Setting("penalty_factor", 0.01, "four hops"),
+]
+FINE_TUNING = "finished_run"
+FINE_TUNING_STEPS = 120  # two epochs of the small corpus in batches of 64
+INTRODUCTION = f"""# What helps
+
+A system trained with one setting other than its own: the same script, data,
+number of batches and schedule as without. "serialized" is serialized attention
+of `hparams/race.yaml`, "four hops" the self-attentive network of
+`hparams/demo/self_attentive_tdnn_aam.yaml` with four. `{FINE_TUNING}` goes on
+from the base for {FINE_TUNING_STEPS} batches of large-margin fine-tuning
+(`hparams/finetune/large_margin.yaml`), which are more than the others have.
+
+EER is that of `{DEV}.txt`, which may choose; no test list was looked at. The
+ratio is to the mean of the base's seeds on the same draws of speakers, its
+interval 95 % by drawing them again: below 1 the setting makes fewer errors. The
+chance of training is as large as the deviation of the base's seeds shows:
+what differs by less than twice of it may be chance.
+"""
+
+
+def parse_options():
+    """Command line of this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", required=True, type=Path, help="corpus")
+    add("--data-name", help="how the page calls the corpus")
+    add("--lists", required=True, type=Path, help="folder of trial lists")
+    add("--output", type=Path, default=Path("results/benchmark_what_helps"))
+    add("--steps", type=int, default=1200, help="batches of a training")
+    add("--seeds", default="1986", help="of the settings, with commas")
+    add("--base-seeds", default="1986,1987,1988", help="of the bases")
+    add("--only", nargs="*", help="settings, as KEY or KEY=VALUE; all if none")
+    add("--at-a-time", type=int, default=2, help="trainings side by side")
+    add("--precision", default="bf16", help="of training")
+    add("--device", default="cpu", choices=["cpu", "cuda"])
+    add("--done-only", action="store_true", help="train nothing more")
+    add("--write", action="store_true", help="write the page")
+    options = parser.parse_args()
+    for key in ("seeds", "base_seeds"):
+        seeds = getattr(options, key).split(",")
+        setattr(options, key, [int(seed) for seed in seeds])
+    return options
+
+
+def systems_of(options):
+    """{name: System} of the bases and of their settings."""
+    systems = dict(BASES)
+    for setting in SETTINGS:
+        base = BASES[setting.base]
+        overrides = {**base.overrides, setting.key: setting.value}
+        systems[str(setting)] = base._replace(overrides=overrides)
+    start = Run("serialized", options.base_seeds[0]).folder(options) / "model"
+    overrides = {
+        FINE_TUNING: start.resolve(),
+        "split_ratio": [100, 0],
+        "warmup_steps": 10,
+    }
+    systems[FINE_TUNING] = System(overrides, None, LARGE_MARGIN)
+    return systems
+
+
+def train(systems, options):
+    """Train what is not done yet: bases first, fine-tuning after them."""
+    plan = {name: {"steps": options.steps} for name in systems}
+    plan[FINE_TUNING] = {"steps": FINE_TUNING_STEPS}
+
+    def wanted(name):
+        words = options.only or [name]
+        return name in words or name.split("=")[0] in words
+
+    runs = [Run(name, seed) for name in BASES for seed in options.base_seeds]
+    train_all(runs, systems, plan, options, (DEV,))
+    names = [name for name in systems if name not in BASES and wanted(name)]
+    runs = [Run(name, seed) for seed in options.seeds for name in names]
+    train_all(runs, systems, plan, options, (DEV,))
+
+
+def done_runs(name, options):
+    """Runs of a system that are done."""
+    seeds = sorted({*options.seeds, *options.base_seeds})
+    runs = [Run(name, seed) for seed in seeds]
+    return [run for run in runs if is_done(run, options)]
+
+
+def compare(systems, options):
+    """Rows of the page, and records of docs/results/training_options.json."""
+    (trials,) = read_lists([DEV], options).values()
+    measure = speaker_trials(trials)
+
+    def drawn(name):
+        runs = done_runs(name, options)
+        each = [
+            measure.draw(
+                scores_of(trials, run_embeddings(run, options, (DEV,))), ["eer"]
+            )
+            for run in runs
+        ]
+        return [dev_eer(run, options) for run in runs], mean_drawn(each)
+
+    of_base = {name: drawn(name) for name in BASES if done_runs(name, options)}
+    bases = {str(setting): setting.base for setting in SETTINGS}
+    rows, records = [], []
+    for name in systems:
+        base = name if name in BASES else bases.get(name, "serialized")
+        if base not in of_base or not done_runs(name, options):
+            continue
+        without, draws_without = of_base[base]
+        if name in BASES:
+            errors = over_seeds([100 * error for error in without])
+            rows.append([name, "-", errors, "-"])
+            continue
+        errors, draws = drawn(name)
+        ratio = measure.comparisons(draws, draws_without)["eer"].ratio
+        shown = over_seeds([100 * error for error in errors])
+        rows.append([base, f"`{name}`", shown, spread(ratio, ".2f")])
+        key, _, value = name.partition("=")
+        if key in {option.key for option in OPTIONS}:
+            records.append(
+                {
+                    "key": key,
+                    "value": value or "fine-tuning",
+                    "system": base,
+                    "list": f"{DEV}.txt",
+                    "eer_without": mean(without),
+                    "deviation": stdev(without) if len(without) > 1 else None,
+                    "eer_with": mean(errors),
+                    "ratio_interval": ratio[1:],
+                }
+            )
+    return rows, records
+
+
+def main():
+    """Train, compare, print and, if asked to, write the page."""
+    options = parse_options()
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.data = options.data.resolve()
+    train_files = hold_back(options)
+    systems = systems_of(options)
+    if not options.done_only:
+        train(systems, options)
+    rows, records = compare(systems, options)
+    lines = [
+        f"{options.num_speakers} speakers and {len(train_files):,} files of "
+        f"{options.data_name or options.data.name}, {options.steps:,} batches "
+        f"of 32 crops, {options.precision} but where it says otherwise.",
+        "",
+        *table(["system", "setting", "EER %", "ratio"], rows),
+        conditions(),
+    ]
+    print("\n".join(lines))
+    if options.write:
+        write_page("what_helps", INTRODUCTION, lines, "results")
+        path = DOCS.parent / MEASURED
+        path.write_text(json.dumps(records, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Layers over frames as convolutions: the same numbers, and clean exports."""
+
+import pytest
+import torch
+from torch import nn
+
+from speechbrain_attn.nnet.pointwise import convolve, per_frame
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_per_frame_equals_the_layer_in_both_directions(batch, bias, dtype):
+    torch.manual_seed(2)
+    layer = nn.Linear(7, 5, bias=bias, dtype=dtype)
+    x = torch.randn(batch, 11, 7, dtype=dtype, requires_grad=True)
+    inputs = [x, *layer.parameters()]
+    ours, theirs = per_frame(layer, x), layer(x)
+    torch.testing.assert_close(ours, theirs)
+    upstream = torch.randn_like(theirs)
+    for one, other in zip(
+        torch.autograd.grad(ours, inputs, upstream),
+        torch.autograd.grad(theirs, inputs, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("kernel_size", "dilation"), [(1, 1), (3, 1), (5, 2)])
+def test_convolve_equals_conv1d(kernel_size, dilation):
+    torch.manual_seed(3)
+    conv = nn.Conv1d(
+        7, 5, kernel_size, dilation=dilation, padding="same", bias=True
+    )
+    x = torch.randn(1, 13, 7)
+    image = x.transpose(1, 2).unsqueeze(2)
+    ours = convolve(image, conv.weight, conv.bias, dilation)
+    torch.testing.assert_close(ours.squeeze(2), conv(x.transpose(1, 2)))
+
+
+def test_an_exported_layer_stays_linear():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(7, 5)
+
+        def forward(self, x):
+            return per_frame(self.linear, x)
+
+    program = torch.export.export(Layer(), (torch.randn(2, 11, 7),))
+    called = [str(node.target) for node in program.graph.nodes]
+    assert any("linear" in name for name in called)
+    assert not any("conv" in name for name in called)
