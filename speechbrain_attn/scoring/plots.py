@@ -77,7 +77,7 @@ def _use_palette(path):
     image = Image.open(path).convert("RGB")
     # By default colours that are few are merged: a scale of blues had a grey.
     image = image.quantize(
-        256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+        256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
     )
     image.save(path, "PNG", optimize=True)
 
