@@ -26,6 +26,9 @@ from speechbrain_attn.cli.recordings import (
 )
 from speechbrain_attn.errors import AttnError
 
+# What a user may hope for, and would get as the name of a folder.
+_OTHER_FILES = (".npy", ".pt", ".txt", ".csv", ".json", ".jsonl")
+
 FilesArgument = Annotated[
     list[str],
     typer.Argument(
@@ -63,6 +66,11 @@ def embed(
     Those in a folder are named by their path in it, without extension, as
     trial lists name them; others as they are given.
     """
+    if output is not None and output.suffix in _OTHER_FILES:
+        raise AttnError(
+            f"--output {output}: embeddings go into a folder, or into a file "
+            "that ends in .npz; without --output they are printed."
+        )
     named = _named(files)
     to_store = output is not None and output.suffix != ".npz"
     speaker_model = load_model(model, trust, device)

@@ -24,7 +24,7 @@ def waveform_blocks(path, sample_rate=SAMPLE_RATE):
     Arguments
     ---------
     path : str or Path
-        wav, flac, ogg, opus or mp3 file; m4a with the extra ``av`` installed.
+        wav, flac, ogg, opus or mp3 file; m4a with the extra ``m4a`` installed.
     sample_rate : int
         Of the result, in samples per second.
 

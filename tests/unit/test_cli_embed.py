@@ -212,6 +212,11 @@ REFUSALS = [
         "embed: no recording is of use; {tmp}/x.npz is not written.",
     ),
     (
+        ["{wavs}/anna", "-o", "{tmp}/x.npy"],
+        2,
+        "embed: --output {tmp}/x.npy: embeddings go into a folder, or into a",
+    ),
+    (
         ["{wavs}/anna", "-o", "{wavs}/bad/text.wav"],
         2,
         "text.wav: cannot be written",

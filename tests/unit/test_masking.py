@@ -210,6 +210,26 @@ def test_moments_equal_torchs_own():
     torch.testing.assert_close(std[:, 0], x.std(dim=1, correction=0))
 
 
+def test_gradient_of_moments_goes_through_their_definition():
+    # The function leaves out the gradient through the centre, which is zero.
+    torch.manual_seed(6)
+    x = torch.randn(2, 11, 3, dtype=torch.float64, requires_grad=True)
+    scores = torch.randn(2, 5, 11, dtype=torch.float64, requires_grad=True)
+    attention = torch.softmax(scores, dim=2)
+    mean = torch.einsum("bht,btc->bhc", attention, x)
+    centred = x.unsqueeze(1) - mean.unsqueeze(2)
+    variance = torch.einsum("bht,bhtc->bhc", attention, centred.square())
+    upstream = torch.randn(2, 2, 5, 3, dtype=torch.float64)
+    wanted = torch.stack([mean, variance.sqrt()])
+    found = torch.stack(weighted_moments(x, attention, eps=1e-10))
+    for one, other in zip(
+        torch.autograd.grad(found, [x, scores], upstream, retain_graph=True),
+        torch.autograd.grad(wanted, [x, scores], upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def test_gradient_at_variance_zero_is_finite():
     """One frame, and frames that do not differ: the root has no slope."""
     for frames in (1, 11):
