@@ -19,7 +19,6 @@ EXTRAS = {
     "m4a": ["av>=12"],
     "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"],
     "plots": ["matplotlib>=3.7"],
-    "shards": ["webdataset>=0.2.90"],
     "tensorboard": ["tensorboard>=2.14"],
 }
 EXTRAS["dev"] = sorted(
@@ -31,6 +30,7 @@ EXTRAS["dev"] = sorted(
         "ruff>=0.12",
         "scikit-learn>=1.4",
         "sherpa-onnx>=1.12",
+        "webdataset>=0.2.90",
     ]
     + [need for needs in EXTRAS.values() for need in needs]
 )
