@@ -39,9 +39,9 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-# A CPU's caches like small batches, in bf16 larger ones; an accelerator likes
-# to be filled.
-_BATCH_FRAMES = {("cpu", "fp32"): 1000, ("cpu", "bf16"): 4000}
+# Smaller batches spend more of a CPU's time on laying out weights, larger ones
+# leave its caches; an accelerator likes to be filled.
+_BATCH_FRAMES = {"cpu": 4000}
 _BATCH_FRAMES_ELSEWHERE = 12000
 # What torch says of a convolution or reflect padding wider than its input.
 _TOO_SHORT = re.compile(
@@ -156,9 +156,7 @@ def batch_settings(device, precision, batch_frames=None):
         )
     kind = torch.device(device).type
     if batch_frames is None:
-        batch_frames = _BATCH_FRAMES.get(
-            (kind, precision), _BATCH_FRAMES_ELSEWHERE
-        )
+        batch_frames = _BATCH_FRAMES.get(kind, _BATCH_FRAMES_ELSEWHERE)
     return {
         "device": kind,
         "precision": precision,

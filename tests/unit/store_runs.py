@@ -20,7 +20,7 @@ from speechbrain_attn.lobes.features import Fbank, SentenceNormalization
 from speechbrain_attn.lobes.models.serialized_mha import SerializedMHA
 
 # Several batches of a small corpus.
-extraction._BATCH_FRAMES["cpu", "fp32"] = 150
+extraction._BATCH_FRAMES["cpu"] = 150
 
 
 class WatchedLobe(nn.Module):
