@@ -30,6 +30,12 @@ def blocks(language):
     return [body for kind, body in BLOCKS if kind == language]
 
 
+def commands_with(words):
+    """Commands of the one bash block that has some words."""
+    (block,) = (body for body in blocks("bash") if words in body)
+    return commands(block)
+
+
 def substitute(text, **pairs):
     """Text with each old string, which must occur, replaced by a new one."""
     for old, new in pairs.items():
@@ -45,12 +51,12 @@ def commands(block):
 
 
 def test_every_block_is_of_a_kind_that_is_run():
-    assert [kind for kind, _ in BLOCKS].count("bash") == 3
+    assert [kind for kind, _ in BLOCKS].count("bash") == 4
     assert {kind for kind, _ in BLOCKS} == {"bash", "python", "yaml"}
 
 
 def test_make_has_the_commands():
-    for command in commands(blocks("bash")[0]):
+    for command in commands_with("make "):
         assert re.fullmatch(r"make [a-z]+", command)
         subprocess.run(
             [*command.split(), "--dry-run"],
@@ -70,7 +76,7 @@ def test_stored_embeddings_are_scored(tmp_path):
     trials.write_text(
         "".join(f"{int(a[:3] == b[:3])} {a} {b}\n" for a, b in pairs)
     )
-    (command,) = commands(blocks("bash")[2])
+    (command,) = commands_with("speechbrain_attn.scoring")
     text = substitute(command, **{"STORE": store, "list.txt": trials})
     done = subprocess.run(
         [sys.executable, *text.split()[1:]],
@@ -121,10 +127,10 @@ def corpus(tmp_path_factory):
 
 
 def test_train_score_and_verify(corpus, tmp_path, monkeypatch, capsys):
-    """The second block's commands, then the Python that loads their model."""
+    """Training and scoring, then what uses their model: Python, commands."""
     for name in ("recipes", "hparams"):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
-    install, change, train, verify = commands(blocks("bash")[1])
+    install, change, train, verify = commands_with("train_speaker")
     assert install == "pip install -e ."
     recipe = tmp_path / change.removeprefix("cd ")
     places = {
@@ -153,3 +159,23 @@ def test_train_score_and_verify(corpus, tmp_path, monkeypatch, capsys):
         r"cosine -?[01]\.\d{3}, same speaker: (True|False)\n",
         capsys.readouterr().out,
     )
+    run_commands_of_a_model(recipe, session)
+
+
+def run_commands_of_a_model(folder, session):
+    """The commands of "Use a model", in the folder of its two files."""
+    for name in ("recordings", "ada"):
+        shutil.copytree(session, folder / name)
+    install, *others = commands_with("SPEECHBRAIN_ATTN_MODEL")
+    assert install == "pip install -e '.[cli]'"
+    scripts = Path(sys.executable).parent
+    finished = subprocess.run(
+        ["bash", "-ec", "\n".join(others)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"},
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "Ada" in finished.stdout
+    assert (folder / "one.png").stat().st_size > 10_000

@@ -29,6 +29,7 @@ def calibration(nontargets=10_000, **more):
         **{
             "scoring": "cosine",
             "model_sha256": MODEL,
+            "made_with": None,
             "slope": 10.0,
             "offset": -2.0,
             "duration_term": None,
