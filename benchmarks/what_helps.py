@@ -42,9 +42,11 @@ from speechbrain_attn.training.options import MEASURED, OPTIONS
 
 HOPS = ROOT / "hparams" / "demo" / "self_attentive_tdnn_aam.yaml"
 LARGE_MARGIN = ROOT / "hparams" / "finetune" / "large_margin.yaml"
+SERIALIZED = {"trunk": "tdnn", "pooling": "serialized"}
 BASES = {
-    "serialized": System({"trunk": "tdnn", "pooling": "serialized"}),
-    "four hops": System({"num_hops": 4, "split_ratio": [100, 0]}, None, HOPS),
+    "serialized": System({**SERIALIZED, "speaker_speeds": [], "spec_masks": 0}),
+    "race": System(SERIALIZED),
+    "hops": System({"num_hops": 4, "split_ratio": [100, 0]}, None, HOPS),
 }
 
 
@@ -56,7 +58,7 @@ class Setting(NamedTuple):
     base: str = "serialized"
 
     def __str__(self):
-        return f"{self.key}={self.value}".replace(" ", "")
+        return f"{self.base} {self.key}={self.value}".replace(", ", ",")
 
 
 SETTINGS = [
@@ -82,18 +84,23 @@ SETTINGS = [
     Setting("channels", 512),
     Setting("dropout", 0.0),
     Setting("embedding_size", 128),
-    Setting("penalty_factor", 0.01, "four hops"),
+    Setting("penalty_factor", 0.01, "hops"),
+    Setting("weight_decay", 0.3, "race"),
+    Setting("dropout", 0.0, "race"),
+    Setting("sentence_len", 1.5, "race"),
 ]
 FINE_TUNING = "finished_run"
+FINE_TUNED = Setting(FINE_TUNING, "fine-tuning")
 FINE_TUNING_STEPS = 120  # two epochs of the small corpus in batches of 64
 INTRODUCTION = f"""# What helps
 
 A system trained with one setting other than its own: the same script, data,
 number of batches and schedule as without. "serialized" is serialized attention
-of `hparams/race.yaml`, "four hops" the self-attentive network of
-`hparams/demo/self_attentive_tdnn_aam.yaml` with four. `{FINE_TUNING}` goes on
-from the base for {FINE_TUNING_STEPS} batches of large-margin fine-tuning
-(`hparams/finetune/large_margin.yaml`), which are more than the others have.
+of `hparams/race.yaml` without masks and other speeds, "race" with them, "hops"
+the self-attentive network of `hparams/demo/self_attentive_tdnn_aam.yaml` with
+four. `{FINE_TUNING}` goes on from "serialized" for {FINE_TUNING_STEPS} batches
+of large-margin fine-tuning (`hparams/finetune/large_margin.yaml`), which are
+more than the others have.
 
 EER is that of `{DEV}.txt`, which may choose; no test list was looked at. The
 ratio is to the mean of the base's seeds on the same draws of speakers, its
@@ -114,7 +121,7 @@ def parse_options():
     add("--steps", type=int, default=1200, help="batches of a training")
     add("--seeds", default="1986", help="of the settings, with commas")
     add("--base-seeds", default="1986,1987,1988", help="of the bases")
-    add("--only", nargs="*", help="settings, as KEY or KEY=VALUE; all if none")
+    add("--only", nargs="*", help="keys of settings; all if none")
     add("--at-a-time", type=int, default=2, help="trainings side by side")
     add("--precision", default="bf16", help="of training")
     add("--device", default="cpu", choices=["cpu", "cuda"])
@@ -134,29 +141,29 @@ def systems_of(options):
         base = BASES[setting.base]
         overrides = {**base.overrides, setting.key: setting.value}
         systems[str(setting)] = base._replace(overrides=overrides)
-    start = Run("serialized", options.base_seeds[0]).folder(options) / "model"
+    base = Run(FINE_TUNED.base, options.base_seeds[0]).folder(options)
     overrides = {
-        FINE_TUNING: start.resolve(),
+        FINE_TUNING: (base / "model").resolve(),
         "split_ratio": [100, 0],
         "warmup_steps": 10,
     }
-    systems[FINE_TUNING] = System(overrides, None, LARGE_MARGIN)
+    systems[str(FINE_TUNED)] = System(overrides, None, LARGE_MARGIN)
     return systems
 
 
-def train(systems, options):
+def train(options):
     """Train what is not done yet: bases first, fine-tuning after them."""
+    systems = systems_of(options)
     plan = {name: {"steps": options.steps} for name in systems}
-    plan[FINE_TUNING] = {"steps": FINE_TUNING_STEPS}
-
-    def wanted(name):
-        words = options.only or [name]
-        return name in words or name.split("=")[0] in words
-
+    plan[str(FINE_TUNED)] = {"steps": FINE_TUNING_STEPS}
     runs = [Run(name, seed) for name in BASES for seed in options.base_seeds]
     train_all(runs, systems, plan, options, (DEV,))
-    names = [name for name in systems if name not in BASES and wanted(name)]
-    runs = [Run(name, seed) for seed in options.seeds for name in names]
+    wanted = [
+        str(setting)
+        for setting in (*SETTINGS, FINE_TUNED)
+        if not options.only or setting.key in options.only
+    ]
+    runs = [Run(name, seed) for seed in options.seeds for name in wanted]
     train_all(runs, systems, plan, options, (DEV,))
 
 
@@ -167,44 +174,41 @@ def done_runs(name, options):
     return [run for run in runs if is_done(run, options)]
 
 
-def compare(systems, options):
+def compare(options):
     """Rows of the page, and records of docs/results/training_options.json."""
     (trials,) = read_lists([DEV], options).values()
     measure = speaker_trials(trials)
 
-    def drawn(name):
+    def measured(name):
+        """Errors of each seed in [0, 1] and their mean on the same draws."""
         runs = done_runs(name, options)
-        each = [
-            measure.draw(
-                scores_of(trials, run_embeddings(run, options, (DEV,))), ["eer"]
-            )
-            for run in runs
-        ]
-        return [dev_eer(run, options) for run in runs], mean_drawn(each)
+        drawn = []
+        for run in runs:
+            embeddings = run_embeddings(run, options, (DEV,))
+            drawn.append(measure.draw(scores_of(trials, embeddings), ["eer"]))
+        return [dev_eer(run, options) for run in runs], mean_drawn(drawn)
 
-    of_base = {name: drawn(name) for name in BASES if done_runs(name, options)}
-    bases = {str(setting): setting.base for setting in SETTINGS}
-    rows, records = [], []
-    for name in systems:
-        base = name if name in BASES else bases.get(name, "serialized")
-        if base not in of_base or not done_runs(name, options):
+    bases = {name: measured(name) for name in BASES if done_runs(name, options)}
+    rows = [
+        [name, "-", over_seeds([100 * error for error in errors]), "-"]
+        for name, (errors, _) in bases.items()
+    ]
+    records = []
+    for setting in (*SETTINGS, FINE_TUNED):
+        if setting.base not in bases or not done_runs(str(setting), options):
             continue
-        without, draws_without = of_base[base]
-        if name in BASES:
-            errors = over_seeds([100 * error for error in without])
-            rows.append([name, "-", errors, "-"])
-            continue
-        errors, draws = drawn(name)
+        without, draws_without = bases[setting.base]
+        errors, draws = measured(str(setting))
         ratio = measure.comparisons(draws, draws_without)["eer"].ratio
         shown = over_seeds([100 * error for error in errors])
-        rows.append([base, f"`{name}`", shown, spread(ratio, ".2f")])
-        key, _, value = name.partition("=")
-        if key in {option.key for option in OPTIONS}:
+        setting_shown = f"`{setting.key}`: {setting.value}"
+        rows.append([setting.base, setting_shown, shown, spread(ratio, ".2f")])
+        if setting.key in {option.key for option in OPTIONS}:
             records.append(
                 {
-                    "key": key,
-                    "value": value or "fine-tuning",
-                    "system": base,
+                    "key": setting.key,
+                    "value": setting.value,
+                    "system": setting.base,
                     "list": f"{DEV}.txt",
                     "eer_without": mean(without),
                     "deviation": stdev(without) if len(without) > 1 else None,
@@ -221,10 +225,9 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
     options.data = options.data.resolve()
     train_files = hold_back(options)
-    systems = systems_of(options)
     if not options.done_only:
-        train(systems, options)
-    rows, records = compare(systems, options)
+        train(options)
+    rows, records = compare(options)
     lines = [
         f"{options.num_speakers} speakers and {len(train_files):,} files of "
         f"{options.data_name or options.data.name}, {options.steps:,} batches "

@@ -55,7 +55,11 @@ SYSTEMS = {
     "tdnn-attentive": System(_pooled("tdnn", "attentive_statistics")),
     "self_attentive": System(_pooled("shallow", "own"), "shallow-statistics"),
     "shallow-statistics": System(_pooled("shallow", "statistics")),
-    "self_attentive-ge2e": System({"n_mels": 80}, "shallow-statistics", GE2E),
+    "self_attentive-ge2e": System(
+        {"n_mels": 80, "speaker_speeds": [90, 110], "spec_masks": 2},
+        "shallow-statistics",
+        GE2E,
+    ),
     "double": System(_pooled("vgg", "own"), "vgg-statistics"),
     "vgg-statistics": System(_pooled("vgg", "statistics")),
     "double-tdnn": System(_pooled("tdnn", "double"), "tdnn-statistics"),
