@@ -48,8 +48,9 @@ INTRODUCTION = f"""# The poolings and their baselines on the same real speech
 
 Every system is trained by the same script on the same speakers, with the same
 features, crops of 2 s in batches of 32 at three speeds, which count as three
-speakers, masks, loss (additive angular margin), optimiser and schedule (`hparams/race.yaml`), for the budget below: its number
-of batches is the budget over the time of one of its batches. Only
+speakers, masks, loss (additive angular margin), optimiser and schedule
+(`hparams/race.yaml`), for the budget below: its number of batches is the budget
+over the time of one of its batches. Only
 `self_attentive-ge2e` has the loss and the batches of
 `hparams/demo/self_attentive_tdnn.yaml`. The last checkpoint counts.
 
