@@ -71,7 +71,8 @@ def test_training_file_builds_and_its_network_learns(name, tmp_path):
     )
     targets = torch.tensor([[0], [3], [0], [3]])
     targets = hparams["wav_augment"].replicate_labels(targets)
-    size = 7 if classifies else hparams["embedding_size"]
+    size = 7 * (1 + len(hparams.get("speaker_speeds", [])))
+    size = size if classifies else hparams["embedding_size"]
     assert predictions.shape == (len(targets), 1, size)
     loss = hparams["compute_cost"](predictions, targets, lengths)
     parameters = list(torch.nn.ModuleDict(modules).parameters())
