@@ -9,6 +9,7 @@ import sys
 import speechbrain as sb
 import torch
 from speechbrain_attn.dataio.epochs import EpochBatchSampler
+from speechbrain_attn.processes import leave_process_group
 from speechbrain_attn.training.brain import ResumableBrain
 
 class Brain(ResumableBrain):
@@ -36,6 +37,7 @@ brain.fit([1], data, train_loader_kwargs={"batch_sampler": sampler})
 said = norm.running_mean.item(), norm.running_var.item()
 # In one piece, so that the lines of two processes do not mix.
 sys.stdout.write("means %r %r\\n" % said)
+leave_process_group()
 """
 
 
