@@ -41,7 +41,7 @@ from speechbrain_attn.inference.store_extraction import (
     extract_to_store,
     num_left_out,
 )
-from speechbrain_attn.processes import leave_process_group
+from speechbrain_attn.processes import end_process
 from speechbrain_attn.scoring.store import LEFT_OUT_FILE
 
 # Of a model folder, whose own keys stay as they are.
@@ -128,7 +128,7 @@ def main(arguments):
                 f"be embedded; {store.folder / LEFT_OUT_FILE} says why.",
                 file=sys.stderr,
             )
-    leave_process_group()
+    end_process()
 
 
 if __name__ == "__main__":

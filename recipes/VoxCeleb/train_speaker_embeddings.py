@@ -44,7 +44,7 @@ from speechbrain_attn.hub.folder import write_model_folder
 from speechbrain_attn.inference.extraction import extract_embeddings
 from speechbrain_attn.lobes.features import batch_features
 from speechbrain_attn.nnet.schedules import set_learning_rate
-from speechbrain_attn.processes import leave_process_group
+from speechbrain_attn.processes import end_process
 from speechbrain_attn.scoring.cosine import cosine_scores
 from speechbrain_attn.scoring.metrics import eer
 from speechbrain_attn.training.allocator import keep_freed_memory
@@ -271,7 +271,7 @@ def main():
         raise AttnError(re.split(r"\n[\w.]+Error: ", str(error))[-1]) from None
     brain.load_final_weights(data.criterion)
     run_on_main(write_model, args=[brain, hparams_file, overrides])
-    leave_process_group()
+    end_process()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ import sys
 
 # Trains batch norm alone, and prints the mean that it has seen.
 SCRIPT = """\
+import atexit
 import sys
 import speechbrain as sb
 import torch
 from speechbrain_attn.dataio.epochs import EpochBatchSampler
-from speechbrain_attn.processes import leave_process_group
+from speechbrain_attn.processes import end_process
 from speechbrain_attn.training.brain import ResumableBrain
 
 class Brain(ResumableBrain):
@@ -37,7 +38,9 @@ brain.fit([1], data, train_loader_kwargs={"batch_sampler": sampler})
 said = norm.running_mean.item(), norm.running_var.item()
 # In one piece, so that the lines of two processes do not mix.
 sys.stdout.write("means %r %r\\n" % said)
-leave_process_group()
+atexit.register(sys.stdout.write, "exit function\\n")
+end_process()
+raise SystemExit("a process that goes on after its end")
 """
 
 
@@ -56,3 +59,4 @@ def test_all_processes_have_the_mean_of_all_running_statistics(tmp_path):
     said = [line for line in done.stdout.splitlines() if "means" in line]
     assert len(said) == 2 and said[0] == said[1], done.stdout
     assert float(said[0].split()[1]) == 11.5
+    assert done.stdout.count("exit function") == 2
