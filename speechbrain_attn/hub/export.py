@@ -73,51 +73,31 @@ def export(
         holds something else, the model does not load, or an upload fails.
     """
     run, folder = Path(output_folder), Path(model_folder).absolute()
-    trained = run / "model"
-    if not (trained / "hyperparams.yaml").is_file():
-        what = "holds no trained model" if run.is_dir() else "folder not found"
-        raise AttnError(
-            f"{run}: {what}. Give the output_folder of a training that has "
-            "come to its end, which writes <output_folder>/model."
-        )
+    trained = _trained_model(run)
     _refuse_target(folder, trained)
     if push_to is not None:
         _check_repo(push_to)
     found = find_evaluations(run, evaluations)
     with writing(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(
+        with tempfile.TemporaryDirectory(
             prefix=".export-", dir=folder.parent
-        )
-    with scratch as place:
-        new = Path(place, folder.name)
-        shutil.copytree(trained, new)
-        _write_safetensors(new)
-        attention = _copy_attention(new, attention_picture)
-        pictures = _copy_pictures(new, found)
-        calibration = _copy_calibration(new, found)
-        _write_results(new, found)
-        module = _write_standalone(new) if standalone else None
-        # Strictly, so that nobody else is the first to find what is missing.
-        # The run's own YAML may name classes of its user's.
-        model = load(new, trust=True, device="cpu")
-        card = CardInput(
-            source=push_to or folder.name,
-            licence=licence,
-            datasets=list(datasets),
-            network=model.mods.embedding_model,
-            sample_rate=model.sample_rate,
-            facts=run_facts(run),
-            evaluations=found,
-            calibration=calibration,
-            attention_picture=attention,
-            pictures=pictures,
-            standalone=module,
-        )
-        (new / "README.md").write_text(model_card(card), encoding="utf-8")
-        if folder.exists():
-            folder.rename(Path(place, "old"))
-        new.rename(folder)
+        ) as place:
+            new = Path(place, folder.name)
+            shutil.copytree(trained, new)
+            parts = _write_parts(new, found, attention_picture, standalone)
+            card = CardInput(
+                source=push_to or folder.name,
+                licence=licence,
+                datasets=list(datasets),
+                facts=run_facts(run),
+                evaluations=found,
+                **parts,
+            )
+            (new / "README.md").write_text(model_card(card), encoding="utf-8")
+            if folder.exists():
+                folder.rename(Path(place, "old"))
+            new.rename(folder)
     if push_to is not None:
         push(folder, push_to)
     return folder
@@ -161,6 +141,17 @@ def _check_repo(repo_id):
         raise AttnError(f"push_to={repo_id!r}: want user/name.")
 
 
+def _trained_model(run):
+    trained = run / "model"
+    if not (trained / "hyperparams.yaml").is_file():
+        what = "holds no trained model" if run.is_dir() else "folder not found"
+        raise AttnError(
+            f"{run}: {what}. Give the output_folder of a training that has "
+            "come to its end, which writes <output_folder>/model."
+        )
+    return trained
+
+
 def _refuse_target(folder, trained):
     """Raise where the model would replace something else."""
     if folder.resolve() == trained.resolve():
@@ -175,6 +166,25 @@ def _refuse_target(folder, trained):
         )
     if folder.resolve() in trained.resolve().parents:
         raise AttnError(f"{folder}: holds the run; choose another folder.")
+
+
+def _write_parts(folder, evaluations, attention_picture, standalone):
+    """Complete a copy of the run's model; what its card says of the parts."""
+    _write_safetensors(folder)
+    _write_results(folder, evaluations)
+    parts = {
+        "attention_picture": _copy_attention(folder, attention_picture),
+        "pictures": _copy_pictures(folder, evaluations),
+        "calibration": _copy_calibration(folder, evaluations),
+        "standalone": _write_standalone(folder) if standalone else None,
+    }
+    # Strictly, so that nobody else is the first to find what is missing. The
+    # run's own YAML may name classes of its user's.
+    model = load(folder, trust=True, device="cpu")
+    return parts | {
+        "network": model.mods.embedding_model,
+        "sample_rate": model.sample_rate,
+    }
 
 
 def _write_safetensors(folder):

@@ -249,6 +249,6 @@ def writing(folder):
     except OSError as error:
         raise AttnError(
             f"{error.filename or folder}: cannot be written "
-            f"({error.strerror}); make room or choose another folder, then "
-            "run the same command again."
+            f"({error.strerror or error}); make room or choose another "
+            "folder, then run the same command again."
         ) from None

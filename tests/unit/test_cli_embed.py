@@ -179,8 +179,8 @@ def test_a_file_that_lacks_its_end_is_said(shell, wavs, tmp_path):
 
 def test_some_refused_and_all_refused_end_otherwise(shell, wavs):
     good, silent = wavs / "anna" / "0.wav", wavs / "bad" / "silent.wav"
-    shell.run("embed", good, silent, code=1)
-    shell.run("embed", silent, code=2)
+    assert shell.run("embed", good, silent, code=1).stdout
+    assert not shell.run("embed", silent, code=2).stdout
 
 
 def test_weights_that_are_not_finite_are_said(shell, wavs, monkeypatch):

@@ -1,7 +1,9 @@
 """Export: everything that a model's user needs, made from the run."""
 
+import errno
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -275,6 +277,20 @@ def test_a_run_that_was_moved_is_exported(run, tmp_path):
     moved = run.rename(tmp_path / "moved")
     text = (export(moved, tmp_path / "model") / "README.md").read_text()
     assert "| speakers | 3 |" in text
+
+
+def test_a_full_disk_is_said_and_leaves_the_first(run, tmp_path, monkeypatch):
+    folder = export(run, tmp_path / "out")
+    card = (folder / "README.md").read_text()
+
+    def copyfile(source, target, **_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    with pytest.raises(AttnError, match=r"No space left .* make room"):
+        export(run, folder)
+    assert (folder / "README.md").read_text() == card
+    assert not list(tmp_path.glob(".export*"))
 
 
 def test_what_cannot_be_exported_is_said(run, tmp_path):
