@@ -8,7 +8,6 @@ of training, all others train. ``--write`` writes the page. An interrupted run
 goes on where it was.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,17 @@ from jobs.adaptation import planned_steps, train_all
 from pages import conditions, write_page
 from trainings import (
     LISTS,
+    corpus_parser,
     embeddings_of,
     hold_back,
+    parsed,
+    read_lists,
     scores_of,
     speaker_trials,
     spread,
+    table,
 )
 
-from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.dataio.utterance_files import trial_files
 from speechbrain_attn.hub import load
 
@@ -53,20 +55,14 @@ training: so the pretrained model has it as well, in the second half.
 
 def parse_options():
     """Command line of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = corpus_parser(__doc__, "benchmark_adaptation")
     add = parser.add_argument
     add("--weights", required=True, type=Path, help="pretrained model folder")
     add("--weights-name", help="how the page calls it")
-    add("--data", required=True, type=Path, help="corpus")
-    add("--data-name", help="how the page calls the corpus")
-    add("--lists", required=True, type=Path, help="folder of trial lists")
-    add("--output", type=Path, default=Path("results/benchmark_adaptation"))
     add("--minutes", type=float, default=20.0, help="training, each system")
     add("--at-a-time", type=int, default=2, help="trainings side by side")
-    add("--precision", default="bf16", help="of training")
     add("--seed", type=int, default=1986)
-    add("--write", action="store_true", help="write the page")
-    return parser.parse_args()
+    return parsed(parser)
 
 
 def kept_as(system, options):
@@ -80,15 +76,8 @@ def draws(trials, embeddings, mean):
     return speaker_trials(trials).draw(scores, list(METRICS))
 
 
-def error_table(trials, drawn):
-    """Lines of a table: each system's metrics and their ratios."""
-    head = ["system"]
-    for shown, _, _ in METRICS.values():
-        head += [shown, "ratio"]
-    lines = [
-        f"| {' | '.join(head)} |",
-        f"| --- {'| ---: ' * (len(head) - 1)}|",
-    ]
+def error_rows(trials, drawn):
+    """Metrics of each system, each with its ratio to the pretrained model."""
     measure = speaker_trials(trials)
     for system, own in drawn.items():
         cells = [system]
@@ -98,15 +87,12 @@ def error_table(trials, drawn):
             cells.append(spread(intervals[metric], form, factor))
             ratio = spread(compared[metric].ratio, ".2f")
             cells.append("-" if system == PRETRAINED else ratio)
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+        yield cells
 
 
 def error_tables(models, train_files, options):
     """The tables of all lists, for both ways of scoring."""
-    lists = {
-        name: trials_from_file(options.lists / f"{name}.txt") for name in LISTS
-    }
+    lists = read_lists(LISTS, options)
     step = -(-len(train_files) // MEAN_FILES)
     of_mean = {f"train {path}": path for path in train_files[::step]}
     files = dict(of_mean)
@@ -116,6 +102,9 @@ def error_tables(models, train_files, options):
         system: embeddings_of(kept_as(system, options), folder, files)
         for system, folder in models.items()
     }
+    head = ["system"]
+    for shown, _, _ in METRICS.values():
+        head += [shown, "ratio"]
     lines = []
     for scoring, title in SCORINGS.items():
         lines += [f"## {title}", ""]
@@ -128,33 +117,27 @@ def error_tables(models, train_files, options):
             lines += [
                 f"`{name}.txt`, {len(trials):,} trials ({LISTS[name]}):",
                 "",
-                *error_table(trials, drawn),
+                *table(head, error_rows(trials, drawn)),
             ]
     return lines
 
 
-def cost_table(done, steps, models):
+def cost_rows(done, steps, models):
     """Batches and minutes of each training, and sizes."""
-    lines = [
-        "| system | parameters | batches | processor minutes |",
-        "| --- | ---: | ---: | ---: |",
-    ]
     for system, folder in models.items():
         network = load(folder, device="cpu").mods.embedding_model
         count = sum(p.numel() for p in network.parameters())
         cells = ["-", "-"]
         if system in done:
             cells = [f"{steps[system]:,}", f"{done[system][1]:.1f}"]
-        lines.append(f"| {system} | {count:,} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        yield [system, f"{count:,}", *cells]
 
 
 def main():
     """Train, score, print and, if asked to, write the page."""
     options = parse_options()
     options.output.mkdir(parents=True, exist_ok=True)
-    for key in ("weights", "data"):
-        setattr(options, key, getattr(options, key).resolve())
+    options.weights = options.weights.resolve()
     train_files = hold_back(options)
     steps = planned_steps(options)
     done = train_all(options, steps)
@@ -163,13 +146,16 @@ def main():
     lines = [
         f"{options.weights_name or options.weights.name}, trained further on "
         f"{options.num_speakers} speakers and {len(train_files):,} files of "
-        f"{options.data_name or options.data.name}, {options.minutes:g} "
+        f"{options.data_name}, {options.minutes:g} "
         f"minutes of one thread each, {options.at_a_time} at a time, "
         f"{options.precision}, seed {options.seed}. Processor minutes count "
         "the whole run, with the first means of the speakers and the model's "
         "mean embedding.",
         "",
-        *cost_table(done, steps, models),
+        *table(
+            ["system", "parameters", "batches", "processor minutes"],
+            cost_rows(done, steps, models),
+        ),
         *error_tables(models, train_files, options),
         conditions(),
     ]

@@ -9,9 +9,6 @@ others train). Every network is trained by the recipe's script, on one thread,
 two at a time. An interrupted run goes on where it was.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
 from jobs.ge2e import (
@@ -26,6 +23,14 @@ from jobs.ge2e import (
     train_all,
 )
 from pages import conditions, write_page
+from trainings import (
+    LISTS,
+    corpus_parser,
+    parsed,
+    read_lists,
+    spread,
+    table,
+)
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
 from speechbrain_attn.dataio.batching import HOP_SAMPLES
@@ -41,12 +46,6 @@ from speechbrain_attn.scoring.confidence import SpeakerTrials
 from speechbrain_attn.scoring.cosine import cosine_scores
 from speechbrain_attn.scoring.intervals import Drawn
 
-LISTS = {
-    "veri_test": "all trials",
-    "veri_test_hard": "same gender and age",
-    "veri_test_short": "both sides up to 3 s",
-    "veri_test_chapter": "targets across chapters",
-}
 LENGTHS = (80, 160, 320, 640)  # frames of 10 ms
 LENGTH_LISTS = ("veri_test", "veri_test_chapter")
 # With the gain in % that the abstract of arXiv:2008.06146 claims on VCTK.
@@ -83,20 +82,14 @@ These were chosen on `veri_dev.txt` and by the loss, on shorter runs.
 
 def parse_options():
     """Command line of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = corpus_parser(__doc__, "benchmark_ge2e")
     add = parser.add_argument
-    add("--data", required=True, type=Path, help="corpus")
-    add("--data-name", help="how the page calls the corpus")
-    add("--lists", required=True, type=Path, help="folder of trial lists")
-    add("--output", type=Path, default=Path("results/benchmark_ge2e"))
     add("--minutes", type=float, default=20.0, help="training, each network")
     add("--num-speakers", type=int, default=16, help="in a batch")
     add("--num-utterances", type=int, default=4, help="of each speaker")
-    add("--precision", default="bf16", help="of training")
     add("--device", default="cpu")
     add("--seed", type=int, default=1234)
-    add("--write", action="store_true", help="write the page")
-    return parser.parse_args()
+    return parsed(parser)
 
 
 # Tests: whole utterances, and crops of growing length
@@ -146,9 +139,7 @@ def crop_embeddings(network, trials, files, rows, frames, device):
 def test_network(folder, options):
     """{(list, frames or "whole"): Result} of a model folder."""
     network = load_network(folder)
-    lists = {
-        name: trials_from_file(options.lists / f"{name}.txt") for name in LISTS
-    }
+    lists = read_lists(LISTS, options)
     files = {}
     for trials in lists.values():
         files |= trial_files(trials, options.data)
@@ -178,19 +169,7 @@ def test_network(folder, options):
 # The page
 
 
-def spread(interval, form, factor=1):
-    """A figure with its interval."""
-    value, low, high = (f"{factor * number:{form}}" for number in interval)
-    return f"{value} [{low}, {high}]"
-
-
-def table(head, rows):
-    """Lines of a Markdown table, all columns but the first to the right."""
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)] + [""]
-
-
-def cost_table(options, num_batches, seconds, folders):
+def cost_table(options, num_batches, minutes, folders):
     """Sizes, times and what was heard."""
     torch.set_num_threads(1)
     steps = step_seconds(options)
@@ -218,7 +197,7 @@ def cost_table(options, num_batches, seconds, folders):
         "parameters",
         "of the LSTM's",
         "batches",
-        "processor s",
+        "processor minutes",
         "LSTM's step time over its",
         "LSTM's embedding time over its",
     ]
@@ -232,7 +211,7 @@ def cost_table(options, num_batches, seconds, folders):
                 f"{parameters[run]:,}",
                 f"{parameters[run] / parameters[LSTM]:.3f}",
                 f"{num_batches[run]:,}",
-                f"{seconds[run]:,.0f}",
+                f"{minutes[run]:.1f}",
                 f"{step_ratio:.2f}",
                 f"{ratio:.2f}",
             ]
@@ -348,17 +327,17 @@ def main():
     num_batches = batches(options)
     done = train_all(options, num_batches)
     folders = {run: folder for run, (folder, _) in done.items()}
-    seconds = {run: spent for run, (_, spent) in done.items()}
+    minutes = {run: spent for run, (_, spent) in done.items()}
     results = {run: test_network(folders[run], options) for run in RUNS}
-    name = options.data_name or options.data.name
     lines = [
-        f"Trained on {options.train_speakers} speakers of {name}, "
+        f"Trained on {options.train_speakers} speakers of "
+        f"{options.data_name}, "
         f"{options.num_speakers} x {options.num_utterances} crops a batch, "
         f"{options.minutes:g} minutes each, {options.precision}, one thread, "
         f"seed {options.seed}. One seed: the intervals hold the choice of test "
         "speakers and not the chance of training.",
         "",
-        *cost_table(options, num_batches, seconds, folders),
+        *cost_table(options, num_batches, minutes, folders),
         *error_tables(results),
         *gain_table(results),
         *length_tables(results),

@@ -10,9 +10,7 @@ interrupted run goes on where it was, another ``--seeds`` adds to what is
 there, and the page holds all that is done in ``--output``.
 """
 
-import argparse
 import json
-from pathlib import Path
 from statistics import mean, stdev
 
 from jobs.real_speech import (
@@ -24,7 +22,6 @@ from jobs.real_speech import (
     embedding_ratios,
     is_done,
     planned,
-    read_lists,
     run_embeddings,
     train_all,
 )
@@ -32,13 +29,17 @@ from pages import conditions, write_page
 from trainings import (
     DEV,
     LISTS,
+    corpus_parser,
     hold_back,
     mean_drawn,
     over_seeds,
+    parsed,
+    read_lists,
     scores_of,
     speaker_trials,
     spread,
     table,
+    whole_numbers,
 )
 
 from speechbrain_attn.hub import load
@@ -70,46 +71,27 @@ once, after all trainings.
 
 def parse_options():
     """Command line of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = corpus_parser(__doc__, "benchmark_real_speech")
     add = parser.add_argument
-    add("--data", required=True, type=Path, help="corpus")
-    add("--data-name", help="how the page calls the corpus")
-    add("--lists", required=True, type=Path, help="folder of trial lists")
-    add("--output", type=Path, default=Path("results/benchmark_real_speech"))
     budget = parser.add_mutually_exclusive_group()
     help_text = "training on one thread, each system"
     budget.add_argument("--minutes", type=float, default=15.0, help=help_text)
     budget.add_argument("--steps", type=int, help="batches of each system")
     budget.add_argument("--epochs", type=int, help="of each system")
     add("--systems", default="all", help=f"with commas: {', '.join(SYSTEMS)}")
-    add("--seeds", default="1986", help="with commas")
+    help_text = "with commas between them"
+    add("--seeds", type=whole_numbers, default="1986", help=help_text)
     add("--at-a-time", type=int, default=2, help="trainings side by side")
-    add("--precision", default="bf16", help="of training")
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--done-only", action="store_true", help="train nothing more")
-    add("--write", action="store_true", help="write the page")
-    options = parser.parse_args()
+    options = parsed(parser)
     names = options.systems.split(",")
     options.systems = list(SYSTEMS) if names == ["all"] else names
     unknown = set(options.systems) - set(SYSTEMS)
     if unknown:
         parser.error(f"--systems: no {', '.join(unknown)}; see --help")
-    try:
-        options.seeds = [int(seed) for seed in options.seeds.split(",")]
-    except ValueError:
-        parser.error(f"--seeds {options.seeds}: want whole numbers, as 1,2")
-    if not options.data.is_dir():
-        parser.error(f"--data {options.data}: no such folder")
-    missing = [n for n in (DEV, *LISTS) if not list_path(n, options).is_file()]
-    if missing:
-        parser.error(f"--lists {options.lists}: has no {missing[0]}.txt")
     options.budget = budget_of(options)
     return options
-
-
-def list_path(name, options):
-    """File of a trial list."""
-    return options.lists / f"{name}.txt"
 
 
 def budget_of(options):
@@ -211,7 +193,7 @@ def figures(done, plan, train_files, options):
     best = best_baseline(done, options)
     lines = [
         f"{options.num_speakers} speakers and {len(train_files):,} files of "
-        f"{options.data_name or options.data.name} for training, "
+        f"{options.data_name} for training, "
         f"{options.budget} for each system, {options.at_a_time} at a time, "
         f"{options.precision}. Processor minutes count the whole run, with the "
         "preparation of data, what loads them, and the mean embedding. Times "
@@ -240,7 +222,6 @@ def main():
     """Train, score, print and, if asked to, write the page."""
     options = parse_options()
     options.output.mkdir(parents=True, exist_ok=True)
-    options.data = options.data.resolve()
     train_files = hold_back(options)
     options.num_files = len(train_files)
     systems = [] if options.done_only else options.systems

@@ -1,5 +1,6 @@
 """What benchmarks share that train systems and compare their errors."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -30,6 +31,44 @@ LISTS = {
     "veri_test_short": "both sides up to 3 s",
 }
 DEV = "veri_dev"
+
+
+def corpus_parser(doc, output):
+    """Command line of a program by its docstring, with what all have."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    add = parser.add_argument
+    add("--data", required=True, type=Path, help="corpus")
+    add("--data-name", help="how the page calls the corpus")
+    add("--lists", required=True, type=Path, help="folder of trial lists")
+    add("--output", type=Path, default=Path("results", output))
+    add("--precision", default="bf16", help="of training")
+    add("--write", action="store_true", help="write the page")
+    return parser
+
+
+def parsed(parser):
+    """Options of a ``corpus_parser`` whose corpus and lists are there."""
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        parser.error(f"--data {options.data}: no such folder")
+    for name in (DEV, *LISTS):
+        if not (options.lists / f"{name}.txt").is_file():
+            parser.error(f"--lists {options.lists}: has no {name}.txt")
+    options.data = options.data.resolve()
+    options.data_name = options.data_name or options.data.name
+    return options
+
+
+def whole_numbers(text):
+    """Those of an option, with commas between them."""
+    return [int(number) for number in text.split(",")]
+
+
+def read_lists(names, options):
+    """{name: trials} of the lists that are there."""
+    return {
+        name: trials_from_file(options.lists / f"{name}.txt") for name in names
+    }
 
 
 def hold_back(options):

@@ -10,9 +10,7 @@ docs/results/training_options.json, which `make docs` shows in
 docs/training_options.md.
 """
 
-import argparse
 import json
-from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
@@ -21,7 +19,6 @@ from jobs.real_speech import (
     System,
     dev_eer,
     is_done,
-    read_lists,
     run_embeddings,
     train_all,
 )
@@ -29,13 +26,17 @@ from pages import DOCS, conditions, write_page
 from trainings import (
     DEV,
     ROOT,
+    corpus_parser,
     hold_back,
     mean_drawn,
     over_seeds,
+    parsed,
+    read_lists,
     scores_of,
     speaker_trials,
     spread,
     table,
+    whole_numbers,
 )
 
 from speechbrain_attn.training.options import MEASURED, OPTIONS
@@ -58,7 +59,8 @@ class Setting(NamedTuple):
     base: str = "serialized"
 
     def __str__(self):
-        return f"{self.base} {self.key}={self.value}".replace(", ", ",")
+        # Names a folder: SpeechBrain's options lose a second "=".
+        return f"{self.base}-{self.key}-{self.value}".replace(" ", "")
 
 
 SETTINGS = [
@@ -112,26 +114,17 @@ what differs by less than twice of it may be chance.
 
 def parse_options():
     """Command line of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = corpus_parser(__doc__, "benchmark_what_helps")
     add = parser.add_argument
-    add("--data", required=True, type=Path, help="corpus")
-    add("--data-name", help="how the page calls the corpus")
-    add("--lists", required=True, type=Path, help="folder of trial lists")
-    add("--output", type=Path, default=Path("results/benchmark_what_helps"))
+    seeds = {"type": whole_numbers}
     add("--steps", type=int, default=1200, help="batches of a training")
-    add("--seeds", default="1986", help="of the settings, with commas")
-    add("--base-seeds", default="1986,1987,1988", help="of the bases")
+    add("--seeds", **seeds, default="1986", help="of the settings")
+    add("--base-seeds", **seeds, default="1986,1987,1988", help="of the bases")
     add("--only", nargs="*", help="keys of settings; all if none")
     add("--at-a-time", type=int, default=2, help="trainings side by side")
-    add("--precision", default="bf16", help="of training")
     add("--device", default="cpu", choices=["cpu", "cuda"])
     add("--done-only", action="store_true", help="train nothing more")
-    add("--write", action="store_true", help="write the page")
-    options = parser.parse_args()
-    for key in ("seeds", "base_seeds"):
-        seeds = getattr(options, key).split(",")
-        setattr(options, key, [int(seed) for seed in seeds])
-    return options
+    return parsed(parser)
 
 
 def systems_of(options):
@@ -223,14 +216,13 @@ def main():
     """Train, compare, print and, if asked to, write the page."""
     options = parse_options()
     options.output.mkdir(parents=True, exist_ok=True)
-    options.data = options.data.resolve()
     train_files = hold_back(options)
     if not options.done_only:
         train(options)
     rows, records = compare(options)
     lines = [
         f"{options.num_speakers} speakers and {len(train_files):,} files of "
-        f"{options.data_name or options.data.name}, {options.steps:,} batches "
+        f"{options.data_name}, {options.steps:,} batches "
         f"of 32 crops, {options.precision} but where it says otherwise.",
         "",
         *table(["system", "setting", "EER %", "ratio"], rows),

@@ -14,12 +14,12 @@ from trainings import (
     batch_shape,
     batch_timer,
     embeddings_of,
+    read_lists,
     scores_of,
     side_by_side,
     train,
 )
 
-from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.dataio.utterance_files import trial_files
 from speechbrain_attn.hparams import load_hparams
 from speechbrain_attn.hub import load
@@ -173,13 +173,6 @@ def train_all(runs, systems, plan, options, lists=tuple(LISTS)):
 def is_done(run, options):
     """Whether it is trained."""
     return (run.folder(options) / "done.json").exists()
-
-
-def read_lists(names, options):
-    """{name: trials} of the lists that are there."""
-    return {
-        name: trials_from_file(options.lists / f"{name}.txt") for name in names
-    }
 
 
 def run_embeddings(run, options, names=tuple(LISTS)):
