@@ -47,6 +47,7 @@ SERIALIZED = {"trunk": "tdnn", "pooling": "serialized"}
 BASES = {
     "serialized": System({**SERIALIZED, "speaker_speeds": [], "spec_masks": 0}),
     "race": System(SERIALIZED),
+    "double": System({**SERIALIZED, "pooling": "double"}),
     "hops": System({"num_hops": 4, "split_ratio": [100, 0]}, None, HOPS),
 }
 
@@ -86,7 +87,11 @@ SETTINGS = [
     Setting("channels", 512),
     Setting("dropout", 0.0),
     Setting("embedding_size", 128),
+    Setting("num_hops", 1, "hops"),
     Setting("penalty_factor", 0.01, "hops"),
+    Setting("attention_scale", "none", "double"),
+    Setting("num_heads", 32, "double"),
+    Setting("head_drop", 0.2, "double"),
     Setting("weight_decay", 0.3, "race"),
     Setting("dropout", 0.0, "race"),
     Setting("sentence_len", 1.5, "race"),
@@ -98,11 +103,12 @@ INTRODUCTION = f"""# What helps
 
 A system trained with one setting other than its own: the same script, data,
 number of batches and schedule as without. "serialized" is serialized attention
-of `hparams/race.yaml` without masks and other speeds, "race" with them, "hops"
-the self-attentive network of `hparams/demo/self_attentive_tdnn_aam.yaml` with
-four. `{FINE_TUNING}` goes on from "serialized" for {FINE_TUNING_STEPS} batches
-of large-margin fine-tuning (`hparams/finetune/large_margin.yaml`), which are
-more than the others have.
+of `hparams/race.yaml` without masks and other speeds, "race" with them,
+"double" double attention on the same trunk and with them, too, "hops" the
+self-attentive network of `hparams/demo/self_attentive_tdnn_aam.yaml` with four.
+`{FINE_TUNING}` goes on from "serialized" for {FINE_TUNING_STEPS} batches of
+large-margin fine-tuning (`hparams/finetune/large_margin.yaml`), which are more
+than the others have.
 
 EER is that of `{DEV}.txt`, which may choose; no test list was looked at. The
 ratio is to the mean of the base's seeds on the same draws of speakers, its
