@@ -150,59 +150,6 @@ def uniform_attention(x, presence):
     return (presence / presence.sum(dim=1, keepdim=True)).unsqueeze(1)
 
 
-def weighted_mean(x, attention):
-    """Mean over frames under each head's attention, [batch, heads, channels].
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        [batch, frames, channels]
-    attention : torch.Tensor
-        [batch, heads, frames], float32 or float64, sums to one over frames.
-    """
-    with full_precision(x):
-        return torch.bmm(attention, x.to(attention.dtype))
-
-
-def weighted_moments(x, attention, eps):
-    """Mean and standard deviation over frames, each [batch, heads, channels].
-
-    The deviation comes from the centred second moment: E[x^2] - mean^2 cancels
-    where the mean is large. Heads are taken one at a time, so that nothing of
-    size [batch, heads, frames, channels] is ever made.
-
-    Arguments
-    ---------
-    x : torch.Tensor
-        [batch, frames, channels]
-    attention : torch.Tensor
-        [batch, heads, frames], float32 or float64, sums to one over frames.
-    eps : float
-        Floor on the variance, in squared feature units.
-    """
-    x = x.to(attention.dtype)
-    mean = weighted_mean(x, attention)
-    variances = []
-    with full_precision(x):
-        for head_attention, head_mean in zip(
-            attention.unbind(1), mean.unbind(1), strict=True
-        ):
-            # Around the mean a variance does not change with its centre: a
-            # gradient through it would be zero, at the price of two passes.
-            centred = x - head_mean.detach().unsqueeze(1)
-            weight = head_attention.unsqueeze(1)
-            variances.append(torch.bmm(weight, centred.square()))
-    return mean, floored_std(torch.cat(variances, dim=1), eps)
-
-
-def floored_std(variance, eps):
-    """Square root of a variance that is at least ``eps``.
-
-    One frame has variance 0, where the root has infinite slope.
-    """
-    return variance.clamp(min=eps).sqrt()
-
-
 def full_precision(x):
     """Context in which products of float32 tensors are not autocast."""
     return torch.autocast(x.device.type, enabled=False)

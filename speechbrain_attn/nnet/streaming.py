@@ -10,7 +10,8 @@ on either side beyond which nothing has a say.
 import torch
 from torch import nn
 
-from speechbrain_attn.nnet.masking import masked_softmax, weighted_moments
+from speechbrain_attn.nnet.masking import masked_softmax
+from speechbrain_attn.nnet.moments import weighted_moments
 
 BLOCK_FRAMES = 2048  # about 20 s; more would only take more memory
 

@@ -10,7 +10,7 @@ from torch import nn
 from speechbrain_attn.hub.official import load_official
 from speechbrain_attn.lobes.models.heads import DoubleMHAHead, SerializedMHAHead
 from speechbrain_attn.nnet.losses import AdditiveMarginSoftmax, ge2e_loss
-from speechbrain_attn.nnet.masking import weighted_moments
+from speechbrain_attn.nnet.moments import weighted_moments
 from speechbrain_attn.nnet.pooling import (
     DoubleMultiHeadAttentionPooling,
     MultiHeadAttentionPooling,

@@ -4,12 +4,11 @@ import torch
 from torch import nn
 
 from speechbrain_attn.nnet.masking import (
-    floored_std,
     masked_softmax,
     present_frames,
     uniform_attention,
-    weighted_moments,
 )
+from speechbrain_attn.nnet.moments import floored_std, weighted_moments
 from speechbrain_attn.nnet.pointwise import per_frame
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses

@@ -8,12 +8,8 @@ import torch
 from torch import nn
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.nnet.masking import (
-    floored_std,
-    masked_softmax,
-    present_frames,
-    weighted_mean,
-)
+from speechbrain_attn.nnet.masking import masked_softmax, present_frames
+from speechbrain_attn.nnet.moments import floored_std, weighted_mean
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
 
@@ -101,7 +97,7 @@ class MultiHeadAttentionPooling(InPasses):
         mean = self._own_means(x, attention)
         if not self.with_std:
             return mean
-        # Detached as in ``masking.weighted_moments``.
+        # Detached as in ``moments.weighted_moments``.
         centred = x - mean.detach().flatten(1).unsqueeze(1)
         variance = self._own_means(centred.square(), attention)
         return torch.cat([mean, floored_std(variance, self.eps)], dim=2)

@@ -9,12 +9,8 @@ import torch
 from torch import nn
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.nnet.masking import (
-    masked_softmax,
-    present_frames,
-    weighted_mean,
-    weighted_moments,
-)
+from speechbrain_attn.nnet.masking import masked_softmax, present_frames
+from speechbrain_attn.nnet.moments import weighted_mean, weighted_moments
 from speechbrain_attn.nnet.pointwise import per_frame
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses

@@ -14,8 +14,8 @@ from speechbrain_attn.nnet.masking import (
     masked_softmax,
     present_frames,
     uniform_attention,
-    weighted_moments,
 )
+from speechbrain_attn.nnet.moments import weighted_moments
 from speechbrain_attn.nnet.pointwise import per_frame
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses

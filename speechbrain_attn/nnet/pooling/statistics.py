@@ -2,11 +2,8 @@
 
 import torch
 
-from speechbrain_attn.nnet.masking import (
-    present_frames,
-    uniform_attention,
-    weighted_moments,
-)
+from speechbrain_attn.nnet.masking import present_frames, uniform_attention
+from speechbrain_attn.nnet.moments import weighted_moments
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
 
