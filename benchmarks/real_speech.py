@@ -51,21 +51,22 @@ Every system is trained by the same script on the same speakers, with the same
 features, crops of 2 s in batches of 32 at three speeds, which count as three
 speakers, masks, loss (additive angular margin), optimiser and schedule
 (`hparams/race.yaml`), for the budget below: its number of batches is the budget
-over the time of one of its batches. Only
-`self_attentive-ge2e` has the loss and the batches of
-`hparams/demo/self_attentive_tdnn.yaml`. The last checkpoint counts.
+over the time of one of its batches. The names that end in `-ge2e` are of
+systems that are trained with GE2E instead, in batches of four crops of 1.4 to
+1.8 s of each of 16 speakers (`hparams/race_ge2e.yaml`). The last checkpoint
+counts.
 
 `<trunk>-statistics` has statistics pooling, `tdnn-attentive` ECAPA-TDNN's, on
 the trunk of a lobe; `xvector`, `ecapa` and `resnet` are SpeechBrain's whole
 networks, with the channels that stand behind. These are the baselines.
 
-The first ratio is of a system's EER to that of statistics pooling on its
-trunk, the second to that of the best baseline, which `{DEV}.txt` chooses; both
-on the same draws of speakers, and to the mean of that system's seeds: below 1
-the system makes fewer errors. Intervals are 95 % by drawing speakers again, and
-hold the choice of speakers; of the chance of training the spread over seeds
-tells. minDCF is normalised, its p_target in brackets. The test lists were read
-once, after all trainings.
+The first ratio is of a system's EER to that of statistics pooling on its trunk
+with its loss, the second to that of the best baseline, which `{DEV}.txt`
+chooses; both on the same draws of speakers, and to the mean of that system's
+seeds: below 1 the system makes fewer errors. Intervals are 95 % by drawing
+speakers again, and hold the choice of speakers; of the chance of training the
+spread over seeds tells. minDCF is normalised, its p_target in brackets. The
+test lists chose nothing.
 """
 
 

@@ -27,7 +27,7 @@ from speechbrain_attn.scoring.metrics import eer
 from speechbrain_attn.training.allocator import keep_freed_memory
 
 RACE = ROOT / "hparams" / "race.yaml"
-GE2E = ROOT / "hparams" / "demo" / "self_attentive_tdnn.yaml"
+GE2E = ROOT / "hparams" / "race_ge2e.yaml"
 # As SpeechBrain's recipes have them, but for the channels.
 XVECTOR = {"trunk": "xvector", "channels": 256, "last_channels": 750}
 ECAPA = {"trunk": "ecapa", "channels": 256, "embedding_size": 192}
@@ -36,8 +36,8 @@ ECAPA = {"trunk": "ecapa", "channels": 256, "embedding_size": 192}
 class System(NamedTuple):
     """A network and its training.
 
-    ``same_trunk`` names the system that has statistics pooling on its trunk;
-    None for baselines, which are what the others are compared with.
+    ``same_trunk`` names the system that has statistics pooling on its trunk and
+    the same loss; None for baselines, which the others are compared with.
     """
 
     overrides: dict
@@ -55,10 +55,15 @@ SYSTEMS = {
     "tdnn-attentive": System(_pooled("tdnn", "attentive_statistics")),
     "self_attentive": System(_pooled("shallow", "own"), "shallow-statistics"),
     "shallow-statistics": System(_pooled("shallow", "statistics")),
+    "serialized-ge2e": System(
+        _pooled("tdnn", "serialized"), "tdnn-statistics-ge2e", GE2E
+    ),
+    "tdnn-statistics-ge2e": System(_pooled("tdnn", "statistics"), None, GE2E),
     "self_attentive-ge2e": System(
-        {"n_mels": 80, "speaker_speeds": [90, 110], "spec_masks": 2},
-        "shallow-statistics",
-        GE2E,
+        _pooled("shallow", "own"), "shallow-statistics-ge2e", GE2E
+    ),
+    "shallow-statistics-ge2e": System(
+        _pooled("shallow", "statistics"), None, GE2E
     ),
     "double": System(_pooled("vgg", "own"), "vgg-statistics"),
     "vgg-statistics": System(_pooled("vgg", "statistics")),
