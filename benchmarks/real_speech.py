@@ -48,17 +48,18 @@ from speechbrain_attn.scoring.metrics import min_dcf
 INTRODUCTION = f"""# The poolings and their baselines on the same real speech
 
 Every system is trained by the same script on the same speakers, with the same
-features, crops of 2 s in batches of 32 at three speeds, which count as three
-speakers, masks, loss (additive angular margin), optimiser and schedule
-(`hparams/race.yaml`), for the budget below: its number of batches is the budget
-over the time of one of its batches. The names that end in `-ge2e` are of
-systems that are trained with GE2E instead, in batches of four crops of 1.4 to
+features, loss (additive angular margin), optimiser, schedule and masks, on
+crops of 2 s in batches of 32 (`hparams/race.yaml`); a speaker at 90 % and at
+110 % of the speed counts as two more. The budget is below: a system's number of
+batches is the budget over the time of one of its batches. Those whose names end
+in `-ge2e` are trained with GE2E instead, in batches of four crops of 1.4 to
 1.8 s of each of 16 speakers (`hparams/race_ge2e.yaml`). The last checkpoint
 counts.
 
-`<trunk>-statistics` has statistics pooling, `tdnn-attentive` ECAPA-TDNN's, on
-the trunk of a lobe; `xvector`, `ecapa` and `resnet` are SpeechBrain's whole
-networks, with the channels that stand behind. These are the baselines.
+The baselines are the trunks of the lobes under statistics pooling
+(`<trunk>-statistics`) and under the pooling of ECAPA-TDNN (`tdnn-attentive`),
+and SpeechBrain's whole networks `xvector`, `ecapa` and `resnet`, with the
+channels that stand behind their names.
 
 The first ratio is of a system's EER to that of statistics pooling on its trunk
 with its loss, the second to that of the best baseline, which `{DEV}.txt`
@@ -78,7 +79,7 @@ def parse_options():
     help_text = "training on one thread, each system"
     budget.add_argument("--minutes", type=float, default=15.0, help=help_text)
     budget.add_argument("--steps", type=int, help="batches of each system")
-    budget.add_argument("--epochs", type=int, help="of each system")
+    budget.add_argument("--epochs", type=int, help="so often each file")
     add("--systems", default="all", help=f"with commas: {', '.join(SYSTEMS)}")
     help_text = "with commas between them"
     add("--seeds", type=whole_numbers, default="1986", help=help_text)
@@ -98,7 +99,7 @@ def parse_options():
 def budget_of(options):
     """What each system gets, in words."""
     if options.epochs:
-        return f"{options.epochs} epochs"
+        return f"{options.epochs} times as many crops as files"
     if options.steps:
         return f"{options.steps:,} batches"
     where = "of one thread" if options.device == "cpu" else "of the device"

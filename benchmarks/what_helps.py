@@ -65,7 +65,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS = [
-    Setting("speeds", [90, 110]),
+    Setting("speeds", [90, 100, 110]),
     Setting("speaker_speeds", [90, 110]),
     Setting("spec_masks", 2),
     Setting("sentence_len", 3.0),
@@ -98,17 +98,23 @@ SETTINGS = [
 ]
 FINE_TUNING = "finished_run"
 FINE_TUNED = Setting(FINE_TUNING, "fine-tuning")
-FINE_TUNING_STEPS = 120  # two epochs of the small corpus in batches of 64
+FINE_TUNING_STEPS = 100  # two epochs of the small corpus in batches of 64
 INTRODUCTION = f"""# What helps
 
 A system trained with one setting other than its own: the same script, data,
-number of batches and schedule as without. "serialized" is serialized attention
-of `hparams/race.yaml` without masks and other speeds, "race" with them,
-"double" double attention on the same trunk and with them, too, "hops" the
-self-attentive network of `hparams/demo/self_attentive_tdnn_aam.yaml` with four.
-`{FINE_TUNING}` goes on from "serialized" for {FINE_TUNING_STEPS} batches of
-large-margin fine-tuning (`hparams/finetune/large_margin.yaml`), which are more
-than the others have.
+number of batches and schedule as without. The systems:
+
+- serialized: serialized attention of `hparams/race.yaml`, without its masks and
+  its speakers at other speeds
+- race: the same with masks and speeds
+- double: double attention on the same trunk, with masks and speeds
+- hops: the self-attentive network with four hops, of
+  `hparams/demo/self_attentive_tdnn_aam.yaml`
+
+`{FINE_TUNING}` goes on from the first run of "serialized" for
+{FINE_TUNING_STEPS} batches of large-margin fine-tuning
+(`hparams/finetune/large_margin.yaml`), which are more than the others have, and
+is compared with that run.
 
 EER is that of `{DEV}.txt`, which may choose; no test list was looked at. The
 ratio is to the mean of the base's seeds on the same draws of speakers, its
@@ -145,6 +151,8 @@ def systems_of(options):
         FINE_TUNING: (base / "model").resolve(),
         "split_ratio": [100, 0],
         "warmup_steps": 10,
+        "number_of_epochs": 1000,
+        "optimizer_step_limit": FINE_TUNING_STEPS,
     }
     systems[str(FINE_TUNED)] = System(overrides, None, LARGE_MARGIN)
     return systems
@@ -178,26 +186,30 @@ def compare(options):
     (trials,) = read_lists([DEV], options).values()
     measure = speaker_trials(trials)
 
-    def measured(name):
-        """Errors of each seed in [0, 1] and their mean on the same draws."""
-        runs = done_runs(name, options)
+    def measured(runs):
+        """Errors of each in [0, 1] and their mean on the same draws."""
         drawn = []
         for run in runs:
             embeddings = run_embeddings(run, options, (DEV,))
             drawn.append(measure.draw(scores_of(trials, embeddings), ["eer"]))
         return [dev_eer(run, options) for run in runs], mean_drawn(drawn)
 
-    bases = {name: measured(name) for name in BASES if done_runs(name, options)}
+    bases = {name: done_runs(name, options) for name in BASES}
+    bases = {name: measured(runs) for name, runs in bases.items() if runs}
     rows = [
         [name, "-", over_seeds([100 * error for error in errors]), "-"]
         for name, (errors, _) in bases.items()
     ]
     records = []
     for setting in (*SETTINGS, FINE_TUNED):
-        if setting.base not in bases or not done_runs(str(setting), options):
+        runs = done_runs(str(setting), options)
+        if setting.base not in bases or not runs:
             continue
         without, draws_without = bases[setting.base]
-        errors, draws = measured(str(setting))
+        if setting == FINE_TUNED:
+            start = Run(setting.base, options.base_seeds[0])
+            without, draws_without = measured([start])
+        errors, draws = measured(runs)
         ratio = measure.comparisons(draws, draws_without)["eer"].ratio
         shown = over_seeds([100 * error for error in errors])
         setting_shown = f"`{setting.key}`: {setting.value}"

@@ -16,7 +16,7 @@ POOLINGS = {
     "double attention": "double",
     "serialized": "serialized",
 }
-TRIED = 1000  # batches of a plan whose shares of frozen ones count
+TRIED = 1000  # batches of a plan, to see which share of them is frozen
 
 
 def overrides_of(system, options, total_steps):

@@ -97,11 +97,11 @@ class Run(NamedTuple):
 def overrides_of(system, options, **more):
     """What a run changes in the YAML of its system."""
     overrides = {
-        **system.overrides,
         "data_folder": str(options.data),
         "verification_file": str(options.held_back),
         "validation_file": "null",  # the last checkpoint counts
         "precision": options.precision,
+        **system.overrides,
         **more,
     }
     if system.yaml == RACE:
@@ -146,6 +146,7 @@ def _plan(system, options):
     seconds = min(timer() for _ in range(TIMED))
     steps = options.steps
     if options.epochs:
+        # Of as many crops as there are files.
         batches = options.num_files / batch_shape(hparams)[0]
         steps = math.ceil(options.epochs * batches)
     elif not steps:

@@ -18,8 +18,9 @@ optionally those of docs/training_options.md and
   its EER is logged after each epoch and decides which checkpoint is kept
 - ``tensorboard_folder``: writes the log of each epoch for TensorBoard, too
 - ``fea_augment``: callable(features, lengths) on training features
-- ``batch_sampler``: called with the speaker and the file of each training row
-  makes the batches (``dataio.sampling.SpeakerBatchSampler``), as GE2E needs
+- ``batch_sampler``: called with the speaker and the file of each training row,
+  ``rank`` and ``world_size`` makes the batches, as GE2E needs; see
+  ``dataio.sampling.SpeakerBatchSampler`` for what it must have
 - ``compute_cost`` also in ``modules``: a loss with parameters of its own
 - ``penalty_factor``: of ``embedding_model.penalty(features, lengths)``, which
   is added to the loss

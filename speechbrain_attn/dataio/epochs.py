@@ -1,6 +1,7 @@
-"""Batches that go through all rows once, over all processes together."""
+"""Batches that go through all rows, over all processes together."""
 
 import itertools
+import math
 
 import torch
 from torch.utils.data import Sampler
@@ -10,6 +11,9 @@ from speechbrain_attn.errors import AttnError
 
 class EpochBatchSampler(Sampler):
     """Each row in one batch of one process an epoch: none twice, none lost.
+
+    Only where the rows make fewer steps than ``min_steps``, an epoch goes
+    through all of them again, in another order.
 
     A step takes ``batch_size`` rows for each process. What is left for the
     last one is shared as evenly as it goes; if a process would get fewer than
@@ -33,6 +37,8 @@ class EpochBatchSampler(Sampler):
         Of the run.
     rank, world_size : int
         Number of this process, and how many there are.
+    min_steps : int
+        Of an epoch.
 
     Attributes
     ----------
@@ -53,7 +59,14 @@ class EpochBatchSampler(Sampler):
     """
 
     def __init__(
-        self, num_rows, batch_size, shuffle=True, seed=0, rank=0, world_size=1
+        self,
+        num_rows,
+        batch_size,
+        shuffle=True,
+        seed=0,
+        rank=0,
+        world_size=1,
+        min_steps=0,
     ):
         if batch_size < 2:
             raise AttnError(
@@ -72,10 +85,13 @@ class EpochBatchSampler(Sampler):
         self.world_size = world_size
         self.epoch = 0
         self.step_size = batch_size * world_size
-        starts = list(range(0, num_rows, self.step_size))
-        if num_rows - starts[-1] < 2 * world_size:
+        wanted = min_steps * self.step_size
+        self.passes = max(1, math.ceil(wanted / num_rows))
+        stop = num_rows * self.passes
+        starts = list(range(0, stop, self.step_size))
+        if stop - starts[-1] < 2 * world_size:
             starts.pop()
-        self._bounds = [*starts, num_rows]
+        self._bounds = [*starts, stop]
 
     def __len__(self):
         return len(self._bounds) - 1
@@ -88,9 +104,13 @@ class EpochBatchSampler(Sampler):
         """Yield lists of row numbers."""
         if self.shuffle:
             draw = torch.Generator().manual_seed(self.seed + self.epoch)
-            order = torch.randperm(self.num_rows, generator=draw)
+            passes = [
+                torch.randperm(self.num_rows, generator=draw)
+                for _ in range(self.passes)
+            ]
+            order = torch.cat(passes)
         else:
-            order = torch.arange(self.num_rows)
+            order = torch.arange(self.num_rows).repeat(self.passes)
         for start, stop in itertools.pairwise(self._bounds):
             parts = order[start:stop].tensor_split(self.world_size)
             yield parts[self.rank].tolist()

@@ -38,9 +38,9 @@ class SpeakerBatchSampler(Sampler):
     The speakers of a batch are different ones, and so are the files of a
     speaker. An epoch goes through all files: each is used once, a few of a
     speaker twice, where their number is not a multiple of ``num_utterances``.
-    Less than a step is left over, another each time; more only of a speaker
-    with more files than steps have room for. All crops of a batch have one
-    length.
+    What does not fill a last step is left out, other files each time, and so
+    are files of a speaker who has more of them than the epoch has steps. All
+    crops of a batch have one length.
 
     Everything, the place of each crop included, follows from seed and epoch
     alone: call ``set_epoch`` before each. So a run goes on in the middle of
@@ -231,12 +231,15 @@ class CropDataset(Dataset):
     speeds : sequence of int
         Percents. For each the rows come once more, and a speaker at another
         speed is another speaker.
+    num_speakers : int
+        Of one speed; what the class number grows by with each speed.
     """
 
-    def __init__(self, rows, encoder, speeds=(100,)):
+    def __init__(self, rows, encoder, speeds=(100,), num_speakers=0):
         self.rows = rows
         self.encoder = encoder
         self.speeds = tuple(speeds)
+        self.num_speakers = num_speakers
 
     def __len__(self):
         return len(self.rows) * len(self.speeds)
@@ -247,7 +250,7 @@ class CropDataset(Dataset):
             [self.encoder.encode_label(name) for name in self.rows.speakers]
         )
         numbers = classes[self.rows.speaker_numbers]
-        shifts = len(self.encoder) * np.arange(len(self.speeds))
+        shifts = self.num_speakers * np.arange(len(self.speeds))
         files = np.tile(self.rows.file_numbers, len(self.speeds))
         return (shifts[:, None] + numbers).ravel(), files
 
@@ -265,5 +268,5 @@ class CropDataset(Dataset):
                 position=crop.position,
                 speed=self.speeds[speed],
             ),
-            "spk_id_encoded": speaker + speed * len(self.encoder),
+            "spk_id_encoded": speaker + speed * self.num_speakers,
         }

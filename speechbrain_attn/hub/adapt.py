@@ -214,9 +214,13 @@ class PretrainedStart:
             return
         embeddings = torch.nn.functional.normalize(embeddings)
         row_of = {path: row for row, path in enumerate(paths)}
+        sub_centres = getattr(self.classifier, "num_sub_centres", 1)
+        rows = weight.data.unflatten(0, (-1, sub_centres))
         for speaker, some in files.items():
             mean = embeddings[[row_of[path] for path in some]].mean(dim=0)
-            row = weight.data[data.encoder.encode_label(speaker)]
+            # Of several vectors the others stay random: equal ones would
+            # never part.
+            row = rows[data.encoder.encode_label(speaker), 0]
             row.copy_(torch.nn.functional.normalize(mean, dim=0))
         logger.info(
             "classifier: starts from the model's mean embedding of each of "

@@ -105,12 +105,18 @@ def read_training_data(hparams):
             hparams["dataloader_options"]["shuffle"],
             hparams["seed"],
             **_place_among_processes(),
+            min_steps=hparams.get("min_epoch_steps", 0),
         )
     else:
-        examples = CropDataset(rows, encoder, speeds)
+        examples = CropDataset(rows, encoder, speeds, num_speakers)
         sampler = hparams["batch_sampler"](
             *examples.speakers_and_files(), **_place_among_processes()
         )
+        if not hasattr(sampler, "step_size"):
+            raise AttnError(
+                f"batch_sampler: a {type(sampler).__name__} has no step_size, "
+                "the number of crops of a step over all processes."
+            )
     dev = _dev_rows(hparams, encoder)
     validation = _validation_trials(hparams)
     criterion = "ErrorRate" if dev else None

@@ -60,6 +60,9 @@ OPTIONS = [Option(*row) for row in (
      "half a cosine down to `total_steps`",
      "Loshchilov, Hutter, 2017, arXiv:1608.03983"),
     ("weight_decay", "of the optimiser", "each system's paper"),
+    ("min_epoch_steps", "an epoch has at least so many batches, of rows that "
+     "come again if need be: few utterances are not validated and saved every "
+     "few batches", "ours"),
     ("no_decay", "no weight decay on biases, norms, temperatures and queries "
      "of attention", "Goyal et al., 2017, arXiv:1706.02677; queries: ours"),
     ("max_grad_norm", "longest gradient, of all parameters together",

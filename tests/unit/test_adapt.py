@@ -13,6 +13,7 @@ from torch import nn
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.hub import load
 from speechbrain_attn.hub.adapt import PretrainedStart, network_of
+from speechbrain_attn.lobes.models.heads import CosineHead
 from speechbrain_attn.lobes.models.repooled import RepooledEncoder
 from speechbrain_attn.nnet.pooling import MultiHeadAttentionPooling
 
@@ -307,6 +308,23 @@ def test_a_class_starts_from_the_mean_of_its_speaker(folders):
     torch.testing.assert_close(weight[1].detach(), expected)
     assert weight[0].tolist() == [0, 0, 0, 0, 0, 1]
     assert torch.equal(weight[2:], before[2:])
+
+
+def test_of_several_vectors_the_first_is_the_mean(folders):
+    modules = built(folders["ecapa"])["modules"]
+    modules["classifier"] = CosineHead(6, out_neurons=3, num_sub_centres=2)
+    weight = modules["classifier"].weight
+    before = weight.detach().clone()
+    start = PretrainedStart(modules, folders["ecapa"], files_per_speaker=2)
+    voices = {"a1": [2.0, 0, 0, 0, 0, 0], "b1": [0, 0, 0, 0, 0, 9.0]}
+
+    def embed(paths, _):
+        return np.array([voices[path] for path in paths], dtype=np.float32)
+
+    start.begin(manifest({"anna": ["a1"], "ben": ["b1"]}), embed)
+    assert weight[[0, 2]].tolist() == [[0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]]
+    rest = [1, 3, 4, 5]
+    assert torch.equal(weight[rest], before[rest])
 
 
 @pytest.mark.parametrize("pooling, files", [("double", 4), ("own", 0)])

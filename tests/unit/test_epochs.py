@@ -80,6 +80,16 @@ def test_another_number_of_processes_goes_through_the_same_steps():
         assert whole == parts[0] + parts[1]
 
 
+@pytest.mark.parametrize("num_rows, passes", [(3, 7), (20, 1), (17, 2), (9, 3)])
+def test_few_rows_come_again_in_another_order(num_rows, passes):
+    sampler = EpochBatchSampler(num_rows, 4, seed=3, min_steps=5)
+    rows = [row for batch in sampler for row in batch]
+    assert Counter(rows) == dict.fromkeys(range(num_rows), passes)
+    assert len(sampler) >= 5
+    if passes > 1:
+        assert rows[:num_rows] != rows[num_rows : 2 * num_rows]
+
+
 def test_too_few_rows_are_refused():
     with pytest.raises(AttnError, match="batch_size=1: want two crops at lea"):
         EpochBatchSampler(10, 1)

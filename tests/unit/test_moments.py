@@ -109,8 +109,10 @@ class LargestTensor(TorchDispatchMode):
 
 def test_moments_of_many_heads_make_nothing_of_their_product():
     """Nothing of [batch, heads, frames, channels] is materialised."""
-    x = torch.randn(3, 101, 7)
-    attention = torch.softmax(torch.randn(3, 13, 101), dim=2)
+    x = torch.randn(3, 101, 7, requires_grad=True)
+    scores = torch.randn(3, 13, 101, requires_grad=True)
     with LargestTensor() as largest:
-        weighted_moments(x, attention, eps=1e-10)
+        attention = torch.softmax(scores, dim=2)
+        mean, std = weighted_moments(x, attention, eps=1e-10)
+        (mean + std).sum().backward()
     assert 0 < largest.elements <= 3 * 101 * 13
