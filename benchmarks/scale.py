@@ -48,6 +48,7 @@ PARTS = (
 )
 LOSSES = (
     ("aam_head", "SpeechBrain's additive angular margin"),
+    ("own_aam_head", "additive angular margin"),
     ("am_head", "additive margin softmax"),
 )
 INTRODUCTION = f"""# At the size of VoxCeleb2

@@ -227,8 +227,19 @@ def aam_head(num_speakers):
     return _head_steps(Classifier(HEAD_SIZE, out_neurons=num_speakers), loss)
 
 
+def own_aam_head(num_speakers):
+    """This package's classifier and additive angular margin."""
+    from speechbrain_attn.lobes.models.heads import CosineHead
+    from speechbrain_attn.nnet.angular_margin import (
+        AdditiveAngularMarginSoftmax,
+    )
+
+    loss = AdditiveAngularMarginSoftmax(margin=0.2, scale=30)
+    return _head_steps(CosineHead(HEAD_SIZE, num_speakers), loss)
+
+
 def am_head(num_speakers):
-    """The same classifier under this package's additive margin softmax."""
+    """SpeechBrain's under this package's additive margin softmax."""
     from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 
     from speechbrain_attn.nnet.losses import AdditiveMarginSoftmax
@@ -282,6 +293,7 @@ JOBS = {
         batches,
         file_batches,
         aam_head,
+        own_aam_head,
         am_head,
     )
 }
