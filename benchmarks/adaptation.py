@@ -42,7 +42,7 @@ The model as it is, and trained further by `hparams/finetune/pretrained.yaml`:
 with its own pooling, or with another on its trunk. All runs have the budget of
 one thread below and take their last checkpoint; every setting of the YAML was
 chosen on `veri_dev.txt`, whose speakers are in no training, and the test lists
-were read once. The ratio is of a system to the pretrained model on the same
+chose nothing. The ratio is of a system to the pretrained model on the same
 draws of speakers: below 1 the system makes fewer errors. Intervals are 95 % by
 drawing speakers again, and hold the choice of speakers and not the chance of
 training.
@@ -129,7 +129,7 @@ def cost_rows(done, steps, models):
         count = sum(p.numel() for p in network.parameters())
         cells = ["-", "-"]
         if system in done:
-            cells = [f"{steps[system]:,}", f"{done[system][1]:.1f}"]
+            cells = [f"{steps[system]:,}", done[system][1]]
         yield [system, f"{count:,}", *cells]
 
 
@@ -146,11 +146,11 @@ def main():
     lines = [
         f"{options.weights_name or options.weights.name}, trained further on "
         f"{options.num_speakers} speakers and {len(train_files):,} files of "
-        f"{options.data_name}, {options.minutes:g} "
-        f"minutes of one thread each, {options.at_a_time} at a time, "
+        f"{options.data_name}, {options.minutes:g} minutes of one thread each, "
+        f"{options.at_a_time} at a time, "
         f"{options.precision}, seed {options.seed}. Processor minutes count "
         "the whole run, with the first means of the speakers and the model's "
-        "mean embedding.",
+        "mean embedding; an interrupted run has none.",
         "",
         *table(
             ["system", "parameters", "batches", "processor minutes"],

@@ -211,7 +211,7 @@ def cost_table(options, num_batches, minutes, folders):
                 f"{parameters[run]:,}",
                 f"{parameters[run] / parameters[LSTM]:.3f}",
                 f"{num_batches[run]:,}",
-                f"{minutes[run]:.1f}",
+                minutes[run],
                 f"{step_ratio:.2f}",
                 f"{ratio:.2f}",
             ]

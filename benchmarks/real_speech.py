@@ -10,7 +10,6 @@ interrupted run goes on where it was, another ``--seeds`` adds to what is
 there, and the page holds all that is done in ``--output``.
 """
 
-import json
 from statistics import mean, stdev
 
 from jobs.real_speech import (
@@ -32,6 +31,7 @@ from trainings import (
     corpus_parser,
     hold_back,
     mean_drawn,
+    minutes_of,
     over_seeds,
     parsed,
     read_lists,
@@ -123,10 +123,6 @@ def cost_rows(done, plan, options):
         folders = [run.folder(options) for run in runs]
         network = load(folders[0] / "model", device="cpu").mods.embedding_model
         count = sum(p.numel() for p in network.parameters())
-        minutes = [
-            json.loads((folder / "done.json").read_text())["minutes"]
-            for folder in folders
-        ]
         ratios = embedding_ratios(runs[0], options)
         errors = [100 * dev_eer(run, options) for run in runs]
         yield [
@@ -134,7 +130,7 @@ def cost_rows(done, plan, options):
             f"{count:,}",
             f"{plan[system]['steps']:,}",
             f"{1000 * plan[system]['seconds']:.0f}",
-            f"{mean(minutes):.1f}",
+            ", ".join(minutes_of(folder) for folder in folders),
             *(f"{ratio:.2f}" for ratio in ratios),
             over_seeds(errors),
         ]
@@ -198,8 +194,9 @@ def figures(done, plan, train_files, options):
         f"{options.data_name} for training, "
         f"{options.budget} for each system, {options.at_a_time} at a time, "
         f"{options.precision}. Processor minutes count the whole run, with the "
-        "preparation of data, what loads them, and the mean embedding. Times "
-        "of an embedding are those of one utterance on one thread in float32, "
+        "preparation of data, what loads them, and the mean embedding; an "
+        "interrupted run has none. Times of an embedding are those of one "
+        "utterance on one thread in float32, "
         f"over {SPEED_REFERENCE}'s, in turns.",
         "",
     ]

@@ -141,8 +141,8 @@ def batch_shape(hparams):
 def train(folder, yaml, overrides, device="cpu"):
     """Train by a YAML, on one thread of a processor, unless that is done.
 
-    Gives the model folder and the minutes of processor time of the run, with
-    its preparation and its last embeddings.
+    Gives the model folder and what ``minutes_of`` says of the run, with its
+    preparation and its last embeddings.
     """
     done = folder / "done.json"
     if not done.exists():
@@ -162,7 +162,18 @@ def train(folder, yaml, overrides, device="cpu"):
             sys.exit(f"{folder.name}: failed; see {folder / 'train.log'}")
         minutes = (usage.ru_utime + usage.ru_stime) / 60
         done.write_text(json.dumps({"minutes": minutes}))
-    return folder / "model", json.loads(done.read_text())["minutes"]
+    return folder / "model", minutes_of(folder)
+
+
+def minutes_of(folder):
+    """Minutes of processor time of a run, in words; - if it was interrupted.
+
+    What was spent before an interruption is not known.
+    """
+    log = (folder / "train.log").read_text(errors="replace")
+    if log.count("Beginning experiment!") > 1:
+        return "-"
+    return f"{json.loads((folder / 'done.json').read_text())['minutes']:.1f}"
 
 
 def side_by_side(function, items, at_a_time):
