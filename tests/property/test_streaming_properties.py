@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from speechbrain_attn.nnet import streaming
 from speechbrain_attn.nnet.encoders import TDNNEncoder, VGGEncoder
-from speechbrain_attn.nnet.masking import masked_softmax, weighted_moments
+from speechbrain_attn.nnet.masking import masked_softmax
+from speechbrain_attn.nnet.moments import weighted_moments
 from speechbrain_attn.nnet.streaming import SoftmaxMoments, encoded_blocks
 
 EPS = 1e-10
