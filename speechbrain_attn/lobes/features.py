@@ -9,7 +9,7 @@ under them a length can be off by one frame.
 """
 
 import torch
-from speechbrain.processing.features import STFT, Filterbank, spectral_magnitude
+from speechbrain.processing.features import STFT, Filterbank
 from torch import nn
 
 from speechbrain_attn.errors import TooShortError
@@ -114,7 +114,8 @@ class Fbank(InPasses):
         samples = (frames + self.late_windows) * self.hop_samples
         wavs = nn.functional.pad(wavs.float(), (0, samples - wavs.shape[1]))
         with full_precision(wavs):
-            return self.filterbank(spectral_magnitude(self.stft(wavs)))
+            parts = self.stft(wavs).unbind(-1)  # real and imaginary
+            return self.filterbank(parts[0].square() + parts[1].square())
 
     def _log(self, energies, largest):
         energies = torch.maximum(energies, self.floor * largest)

@@ -13,8 +13,14 @@ import torch
 from torch import nn
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.nnet.masking import clean, frame_mask, frames_of_lengths
+from speechbrain_attn.nnet.masking import (
+    clean,
+    frame_mask,
+    frames_of_lengths,
+    zero_after,
+)
 from speechbrain_attn.nnet.pointwise import convolve
+from speechbrain_attn.nnet.tracing import is_traced
 
 
 class TDNNEncoder(nn.Module):
@@ -120,19 +126,17 @@ class TDNNEncoder(nn.Module):
         ``lengths`` [batch] are parts of the padded length; None means no
         padding, which may hold anything.
         """
-        mask = frame_mask(lengths, x.shape[1])
+        counts = _own_frames(lengths, x)
         # As images of one line, [batch, channels, 1, frames], whose channels
         # lie side by side in memory as they do in x: convolutions and batch
         # norm then move nothing.
-        x = clean(x, mask).transpose(1, 2).unsqueeze(2)
-        own = None if mask is None else mask[:, None, None, :]
+        x = clean(x, frame_mask(lengths, x.shape[1]))
+        x = x.transpose(1, 2).unsqueeze(2)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = convolve(x, conv.weight, conv.bias, *conv.dilation)
-            x = norm(torch.relu(x))
             # Biases and batch norm make padding non-zero, and the next layer
             # would look at it.
-            if own is not None:
-                x = torch.where(own, x, 0.0)
+            x = zero_after(norm(x.relu_()), counts, axis=3)
         if self.projection is not None:
             x = convolve(x, self.projection.weight)
         return x.squeeze(2).transpose(1, 2)
@@ -218,15 +222,13 @@ class VGGEncoder(nn.Module):
         Output channel c * features' + f is map c at feature f, so that a head
         of a multi-head pooling gets whole maps.
         """
-        counts = None
-        if lengths is not None:
-            counts = frames_of_lengths(lengths, x.shape[1])
-        x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        x = _zero_after(x, counts)
+        counts = _own_frames(lengths, x)
+        x = clean(x, frame_mask(lengths, x.shape[1])).unsqueeze(1)
+        x = x.contiguous(memory_format=torch.channels_last)
         for layer, (conv, norm) in enumerate(
             zip(self.convs, self.norms, strict=True)
         ):
-            x = _zero_after(torch.relu(norm(conv(x))), counts)
+            x = zero_after(_normalised(conv, norm, x).relu_(), counts, axis=2)
             if layer % 2:
                 # What comes from ReLU is at least 0, so zeros in the padding
                 # never win against an utterance's own last frame. One more
@@ -238,11 +240,18 @@ class VGGEncoder(nn.Module):
         return x.transpose(1, 2).flatten(2)
 
 
-def _zero_after(x, counts):
-    """Maps [batch, channels, frames, features] without their padding."""
-    if counts is None:
-        return x
-    index = torch.arange(x.shape[2], device=x.device)
-    own = index < counts.unsqueeze(1)
-    # Not masked_fill: with channels last it takes longer than a convolution.
-    return torch.where(own[:, None, :, None], x, 0.0)
+def _own_frames(lengths, x):
+    """Frames of each utterance of [batch, frames, ...]; None for no lengths."""
+    if lengths is None:
+        return None
+    return frames_of_lengths(lengths, x.shape[1])
+
+
+def _normalised(conv, norm, x):
+    """``norm(conv(x))``; with fixed statistics in one pass over the maps."""
+    if norm.training or is_traced() or isinstance(norm, nn.Identity):
+        return norm(conv(x))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    weight = conv.weight * scale[:, None, None, None]
+    return nn.functional.conv2d(x, weight, shift, padding=conv.padding)

@@ -9,6 +9,7 @@ None when nothing is padded, and then costs nothing.
 import torch
 
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.nnet.tracing import is_traced
 
 
 def frames_of_lengths(lengths, frames):
@@ -50,6 +51,35 @@ def clean(x, mask):
     if mask is None:
         return x
     return x.masked_fill(~mask.reshape(mask.shape + (1,) * (x.dim() - 2)), 0.0)
+
+
+def zero_after(x, counts, axis):
+    """``x`` with zeros behind the first ``counts`` places of an axis.
+
+    Written into ``x`` itself where nothing wants what stood there: a pass over
+    the padding in place of one over all. So only for what the caller has made.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        [batch, ...]
+    counts : torch.Tensor or None
+        [batch] int64, own places of each utterance; None: nothing is padded.
+    axis : int
+        Of ``x``, from 1.
+    """
+    if counts is None:
+        return x
+    size = x.shape[axis]
+    if _values_can_be_read(x) and not x.requires_grad:
+        for row, count in zip(x, counts.tolist(), strict=True):
+            row.narrow(axis - 1, count, size - count).zero_()
+        return x
+    own = torch.arange(size, device=x.device) < counts.unsqueeze(1)
+    shape = [x.shape[0]] + [1] * (x.dim() - 1)
+    shape[axis] = size
+    # Not masked_fill: with channels last it takes longer than a convolution.
+    return torch.where(own.view(shape), x, 0.0)
 
 
 def check_input(x, lengths, input_size):
@@ -160,10 +190,8 @@ def _sum_dtype(x):
 
 
 def _values_can_be_read(x):
-    # Reading a value breaks an export and stalls a GPU.
-    return not (
-        torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_cuda
-    )
+    # Reading a value stalls a GPU.
+    return not (is_traced() or x.is_cuda)
 
 
 def _check_frames(x, input_size):

@@ -3,6 +3,7 @@
 import torch
 
 from speechbrain_attn.nnet.masking import full_precision
+from speechbrain_attn.nnet.tracing import is_traced
 
 
 def weighted_mean(x, attention):
@@ -36,8 +37,7 @@ def weighted_moments(x, attention, eps):
         Floor on the variance, in squared feature units.
     """
     x = x.to(attention.dtype)
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    moments = _moments if traced else _Moments.apply
+    moments = _moments if is_traced() else _Moments.apply
     mean, variance = moments(x, attention)
     return mean, floored_std(variance, eps)
 
@@ -58,7 +58,7 @@ def _moments(x, attention):
         for weight, centre in _heads(attention, mean):
             # Around the mean a variance does not change with its centre: a
             # gradient through it would be zero, at the price of two passes.
-            squares = (x - centre.detach()).square()
+            squares = (x - centre.detach()).square_()
             variances.append(torch.bmm(weight, squares))
     return mean, torch.cat(variances, dim=1)
 

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from speechbrain_attn.nnet.tracing import is_traced
+
 
 def convolve(x, weight, bias=None, dilation=1):
     """Convolution over frames that keeps their number.
@@ -48,6 +50,5 @@ def per_frame(layer, x):
 
 
 def _runs_on_cpu(x):
-    # A graph may run elsewhere than where it is traced. oneDNN has no float64.
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return x.is_cpu and x.dtype != torch.float64 and not traced
+    # oneDNN has no float64.
+    return x.is_cpu and x.dtype != torch.float64 and not is_traced()

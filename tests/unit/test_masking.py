@@ -13,6 +13,7 @@ from speechbrain_attn.nnet.masking import (
     masked_softmax,
     present_frames,
     uniform_attention,
+    zero_after,
 )
 
 NAN = float("nan")
@@ -85,6 +86,23 @@ def test_clean_replaces_whatever_is_masked():
         cleaned = clean(x, mask)
         assert not cleaned[0, 1].any()
         assert (cleaned[mask] == 1).all()
+
+
+@pytest.mark.parametrize("wants_gradient", [False, True])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_zero_after_blanks_what_follows_each_count(axis, wants_gradient):
+    x = torch.full((3, 5, 5, 5), NAN)
+    counts = torch.tensor([2, 5, 1])
+    for row, count in zip(x, counts.tolist(), strict=True):
+        row.narrow(axis - 1, 0, count).fill_(1.0)
+    given = x.clone().requires_grad_(wants_gradient)
+    zeroed = zero_after(given, counts, axis)
+    assert torch.equal(zeroed, x.nan_to_num(0.0))
+    assert (zeroed is given) is not wants_gradient
+    if wants_gradient:
+        zeroed.sum().backward()
+        assert torch.equal(given.grad, zeroed.detach())
+    assert zero_after(x, None, axis) is x
 
 
 def test_presence_is_mask_times_weights():

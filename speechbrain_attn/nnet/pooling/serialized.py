@@ -132,7 +132,7 @@ class FeedForward(nn.Module):
         return x + self.dropout(self.norm(self._network(x)))
 
     def _network(self, x):
-        return per_frame(self.narrow, torch.relu(per_frame(self.wide, x)))
+        return per_frame(self.narrow, per_frame(self.wide, x).relu_())
 
 
 @register_pooling("serialized")
