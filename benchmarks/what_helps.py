@@ -48,6 +48,7 @@ BASES = {
     "serialized": System({**SERIALIZED, "speaker_speeds": [], "spec_masks": 0}),
     "race": System(SERIALIZED),
     "double": System({**SERIALIZED, "pooling": "double"}),
+    "vgg": System({"trunk": "vgg"}),
     "hops": System({"num_hops": 4, "split_ratio": [100, 0]}, None, HOPS),
 }
 
@@ -92,6 +93,14 @@ SETTINGS = [
     Setting("attention_scale", "none", "double"),
     Setting("num_heads", 32, "double"),
     Setting("head_drop", 0.2, "double"),
+    Setting("num_heads", 2, "vgg"),
+    Setting("num_heads", 4, "vgg"),
+    Setting("attention_scale", "none", "vgg"),
+    Setting("vgg_channels", 24, "vgg"),
+    Setting("pooling", "statistics", "vgg"),
+    Setting("pooling", "double", "vgg"),
+    Setting("pooling", "self_attentive", "vgg"),
+    Setting("pooling", "serialized", "vgg"),
     Setting("weight_decay", 0.3, "race"),
     Setting("dropout", 0.0, "race"),
     Setting("sentence_len", 1.5, "race"),
@@ -108,6 +117,7 @@ number of batches and schedule as without. The systems:
   its speakers at other speeds
 - race: the same with masks and speeds
 - double: double attention on the same trunk, with masks and speeds
+- vgg: double attention on its own trunk, with masks and speeds
 - hops: the self-attentive network with four hops, of
   `hparams/demo/self_attentive_tdnn_aam.yaml`
 

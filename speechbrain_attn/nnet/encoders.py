@@ -230,12 +230,7 @@ class VGGEncoder(nn.Module):
         ):
             x = zero_after(_normalised(conv, norm, x).relu_(), counts, axis=2)
             if layer % 2:
-                # What comes from ReLU is at least 0, so zeros in the padding
-                # never win against an utterance's own last frame. One more
-                # frame and feature round odd sizes up as ceil_mode would,
-                # which cannot be exported with a dynamic number of frames.
-                x = nn.functional.pad(x, (0, 1, 0, 1))
-                x = nn.functional.max_pool2d(x, 2)
+                x = _halved(x)
                 counts = None if counts is None else (counts + 1) // 2
         return x.transpose(1, 2).flatten(2)
 
@@ -245,6 +240,19 @@ def _own_frames(lengths, x):
     if lengths is None:
         return None
     return frames_of_lengths(lengths, x.shape[1])
+
+
+def _halved(x):
+    """Largest of each 2 x 2 of maps that are at least 0, odd sizes rounded up.
+
+    After ReLU, zeros in the padding never win against an utterance's own last
+    frame.
+    """
+    if is_traced():
+        # As ceil_mode, which no export with a dynamic number of frames has.
+        x = nn.functional.pad(x, (0, 1, 0, 1))
+        return nn.functional.max_pool2d(x, 2)
+    return nn.functional.max_pool2d(x, 2, ceil_mode=True)
 
 
 def _normalised(conv, norm, x):

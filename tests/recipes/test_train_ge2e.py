@@ -66,6 +66,8 @@ def test_options_that_cannot_be_met_are_refused_with_a_sentence(
         ("num_speakers", 7, r"num_speakers=7 .*but there are 6 speakers"),
         ("few_utterances", "drop", r"few='drop'; want 'crops' or 'leave_out'"),
         ("min_frames", 70, r"min_frames=70, max_frames=60; want"),
+        ("batch_sampler", "!name:functools.partial [!name:builtins.dict ]",
+            r"batch_sampler: a partial has no step_size, the number of crops"),
         ("lr_factors", 2, r"did you mean --lr_factor\?"),
     ]
     # fmt: on
