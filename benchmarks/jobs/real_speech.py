@@ -77,6 +77,11 @@ SYSTEMS = {
     "ecapa-256": System(ECAPA),
     "resnet-16": System({"trunk": "resnet", "resnet_channels": 16}),
 }
+HOST = tuple(
+    name
+    for name, system in SYSTEMS.items()
+    if system.overrides["trunk"] in ("xvector", "ecapa", "resnet")
+)
 SPEED_REFERENCE = "ecapa-512"
 DURATIONS = (3, 10)  # seconds of audio whose embedding is timed
 PAIRS = 15  # of a system and of the reference in turns
