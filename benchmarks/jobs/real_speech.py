@@ -45,8 +45,8 @@ class System(NamedTuple):
     yaml: object = RACE
 
 
-def _pooled(trunk, pooling):
-    return {"trunk": trunk, "pooling": pooling}
+def _pooled(trunk, pooling, **more):
+    return {"trunk": trunk, "pooling": pooling, **more}
 
 
 SYSTEMS = {
@@ -65,9 +65,18 @@ SYSTEMS = {
     "shallow-statistics-ge2e": System(
         _pooled("shallow", "statistics"), None, GE2E
     ),
-    "double": System(_pooled("vgg", "own"), "vgg-statistics"),
+    "double": System(_pooled("vgg", "own", num_heads=2), "vgg-statistics"),
+    "double-8-heads": System(
+        _pooled("vgg", "own", num_heads=8), "vgg-statistics"
+    ),
+    "serialized-vgg": System(_pooled("vgg", "serialized"), "vgg-statistics"),
+    "self_attentive-vgg": System(
+        _pooled("vgg", "self_attentive"), "vgg-statistics"
+    ),
     "vgg-statistics": System(_pooled("vgg", "statistics")),
-    "double-tdnn": System(_pooled("tdnn", "double"), "tdnn-statistics"),
+    "double-tdnn": System(
+        _pooled("tdnn", "double", num_heads=2), "tdnn-statistics"
+    ),
     "xvector-512": System(
         XVECTOR
         | {"channels": 512, "last_channels": 1500, "embedding_size": 512}

@@ -80,6 +80,9 @@ def speaker_encoder(rows, path, num_classes):
 class TrainingExamples(Dataset):
     """``id``, ``sig`` (a crop, [samples]) and ``spk_id_encoded`` of rows.
 
+    Numbers from ``len()`` on are the same rows again, with another crop each
+    time (``epochs.EpochBatchSampler``).
+
     Arguments
     ---------
     rows : ManifestRows
@@ -105,10 +108,12 @@ class TrainingExamples(Dataset):
         return len(self.rows)
 
     def __getitem__(self, number):
+        times_before, number = divmod(number, len(self.rows))
         row = self.rows[number]
-        speed = self.crops.speed_index(row.id)
+        drawn = f"{row.id} {times_before}" if times_before else row.id
+        speed = self.crops.speed_index(drawn)
         if self.random_chunk:
-            wav = self.crops.read(row.id, row.path, row.duration)
+            wav = self.crops.read(drawn, row.path, row.duration)
         else:
             chunk = read_waveform(row.path, row.start, row.stop)
             wav = change_speed(

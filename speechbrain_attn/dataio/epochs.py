@@ -13,7 +13,8 @@ class EpochBatchSampler(Sampler):
     """Each row in one batch of one process an epoch: none twice, none lost.
 
     Only where the rows make fewer steps than ``min_steps``, an epoch goes
-    through all of them again, in another order.
+    through all of them again, in another order: the n-th time, from 0 on,
+    ``n * num_rows`` is added to a row's number.
 
     A step takes ``batch_size`` rows for each process. What is left for the
     last one is shared as evenly as it goes; if a process would get fewer than
@@ -106,11 +107,12 @@ class EpochBatchSampler(Sampler):
             draw = torch.Generator().manual_seed(self.seed + self.epoch)
             passes = [
                 torch.randperm(self.num_rows, generator=draw)
-                for _ in range(self.passes)
+                + number * self.num_rows
+                for number in range(self.passes)
             ]
             order = torch.cat(passes)
         else:
-            order = torch.arange(self.num_rows).repeat(self.passes)
+            order = torch.arange(self.num_rows * self.passes)
         for start, stop in itertools.pairwise(self._bounds):
             parts = order[start:stop].tensor_split(self.world_size)
             yield parts[self.rank].tolist()

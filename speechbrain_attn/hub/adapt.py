@@ -204,6 +204,7 @@ class PretrainedStart:
         files = _files_of_speakers(data.rows, self.files_per_speaker)
         paths = {path: path for some in files.values() for path in some}
         embeddings = torch.from_numpy(embed(paths, self.model.mods))
+        self.model = None  # where the training runs, its room is wanted
         if weight.shape[1:] != embeddings.shape[1:]:
             logger.info(
                 "classifier: starts at random: it takes embeddings of %d "

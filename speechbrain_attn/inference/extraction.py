@@ -211,8 +211,8 @@ def embedded_parts(buckets, job):
             while pending:
                 yield pending.popleft().result()
         finally:
-            for job in pending:
-                job.cancel()
+            for future in pending:
+                future.cancel()
 
 
 def _exact_padding(network):

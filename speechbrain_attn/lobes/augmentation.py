@@ -145,6 +145,7 @@ class WaveformAugmenter(nn.Module):
         for index, speed in enumerate(self.speeds):
             chosen = (choice == index).nonzero().flatten().to(wavs.device)
             if len(chosen):
+                speed.device = wavs.device  # the host's would go to the CPU
                 # One length again, so that batches hold no padding.
                 changed[chosen] = fit_length(speed(wavs[chosen]), wavs.shape[1])
         return changed

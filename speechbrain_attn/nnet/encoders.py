@@ -19,7 +19,7 @@ from speechbrain_attn.nnet.masking import (
     frames_of_lengths,
     zero_after,
 )
-from speechbrain_attn.nnet.pointwise import convolve
+from speechbrain_attn.nnet.pointwise import is_plain, over_frames
 from speechbrain_attn.nnet.tracing import is_traced
 
 
@@ -133,12 +133,12 @@ class TDNNEncoder(nn.Module):
         x = clean(x, frame_mask(lengths, x.shape[1]))
         x = x.transpose(1, 2).unsqueeze(2)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = convolve(x, conv.weight, conv.bias, *conv.dilation)
+            x = over_frames(conv, x)
             # Biases and batch norm make padding non-zero, and the next layer
             # would look at it.
             x = zero_after(norm(x.relu_()), counts, axis=3)
         if self.projection is not None:
-            x = convolve(x, self.projection.weight)
+            x = over_frames(self.projection, x)
         return x.squeeze(2).transpose(1, 2)
 
 
@@ -257,7 +257,8 @@ def _halved(x):
 
 def _normalised(conv, norm, x):
     """``norm(conv(x))``; with fixed statistics in one pass over the maps."""
-    if norm.training or is_traced() or isinstance(norm, nn.Identity):
+    fixed = not (norm.training or is_traced())
+    if not (fixed and is_plain(conv) and is_plain(norm)):
         return norm(conv(x))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale

@@ -72,8 +72,8 @@ def zero_after(x, counts, axis):
         return x
     size = x.shape[axis]
     if _values_can_be_read(x) and not x.requires_grad:
-        for row, count in zip(x, counts.tolist(), strict=True):
-            row.narrow(axis - 1, count, size - count).zero_()
+        for row, count in enumerate(counts.tolist()):
+            x[row].narrow(axis - 1, count, size - count).zero_()
         return x
     own = torch.arange(size, device=x.device) < counts.unsqueeze(1)
     shape = [x.shape[0]] + [1] * (x.dim() - 1)

@@ -72,11 +72,15 @@ def _heads(*tensors):
 class _Moments(torch.autograd.Function):
     """``_moments`` whose gradient takes half as many passes over the frames."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x, attention):
-        mean, variance = _moments(x, attention)
-        ctx.save_for_backward(x, attention, mean)
-        return mean, variance
+    def forward(x, attention):
+        return _moments(x, attention)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs, output[0])
 
     @staticmethod
     def backward(ctx, mean_slope, variance_slope):

@@ -5,6 +5,8 @@ from torch import nn
 
 from speechbrain_attn.nnet.tracing import is_traced
 
+_PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d)
+
 
 def convolve(x, weight, bias=None, dilation=1):
     """Convolution over frames that keeps their number.
@@ -35,6 +37,13 @@ def convolve(x, weight, bias=None, dilation=1):
     )
 
 
+def over_frames(conv, x):
+    """``convolve`` by an ``nn.Conv1d`` that keeps the number of frames."""
+    if not is_plain(conv):
+        return conv(x.squeeze(2)).unsqueeze(2)
+    return convolve(x, conv.weight, conv.bias, *conv.dilation)
+
+
 def per_frame(layer, x):
     """``nn.Linear`` of frames: [batch, frames, channels] in and out.
 
@@ -42,11 +51,27 @@ def per_frame(layer, x):
     linear layer in float32 to MKL; MKL has half the speed on processors of
     another maker, oneDNN has not, in both directions.
     """
-    if not _runs_on_cpu(x):
+    if not (is_plain(layer) and _runs_on_cpu(x)):
         return layer(x)
     x = x.transpose(1, 2).unsqueeze(2)
     x = convolve(x, layer.weight.unsqueeze(2), layer.bias)
     return x.squeeze(2).transpose(1, 2)
+
+
+def is_plain(layer):
+    """Whether a layer is torch's own, with nothing hung on it.
+
+    What computes with the layer's weights past the layer would miss an adapter
+    in its place, a pruning, a parametrisation or a hook.
+    """
+    return type(layer) in _PLAIN and not any(
+        (
+            layer._forward_pre_hooks,
+            layer._forward_hooks,
+            layer._backward_pre_hooks,
+            layer._backward_hooks,
+        )
+    )
 
 
 def _runs_on_cpu(x):

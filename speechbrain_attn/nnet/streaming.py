@@ -142,7 +142,7 @@ def pool_in_passes(pooling, blocks, scratch):
     scratch : object
         Keeps the frames from pass to pass, if there are several:
         ``append(rows)``, ``write(start, rows)``, ``read(start, stop)`` and
-        ``len()``, rows [frames, channels].
+        ``len()``, rows [frames, channels] that may come back on a CPU.
 
     Returns
     -------
@@ -152,13 +152,14 @@ def pool_in_passes(pooling, blocks, scratch):
     state = pooling.start()
     last = pooling.num_passes - 1
     for x in blocks:
+        device = x.device
         pooling.update(state, 0, x)
         if last > 0:
             scratch.append(x[0])
     for number in range(1, last + 1):
         for start in range(0, len(scratch), BLOCK_FRAMES):
             stop = min(start + BLOCK_FRAMES, len(scratch))
-            before = scratch.read(start, stop).unsqueeze(0)
+            before = scratch.read(start, stop).unsqueeze(0).to(device)
             x = pooling.advance(state, number - 1, before)
             pooling.update(state, number, x)
             if x is not before and number < last:

@@ -11,6 +11,7 @@ from speechbrain_attn.lobes.features import (
 )
 from speechbrain_attn.lobes.models.double_mha import DoubleMHA
 from speechbrain_attn.lobes.models.pooled_encoder import PooledEncoder
+from speechbrain_attn.lobes.models.repooled import ProjectedTrunk
 from speechbrain_attn.lobes.models.self_attentive_tdnn import SelfAttentiveTDNN
 from speechbrain_attn.lobes.models.serialized_mha import SerializedMHA
 from speechbrain_attn.nnet.encoders import TDNNEncoder, VGGEncoder
@@ -37,6 +38,7 @@ POOLING_OPTIONS = {
 def encoders():
     return {
         "tdnn": TDNNEncoder(MELS, **TDNN, project_size=16),
+        "projected": ProjectedTrunk(TDNNEncoder(MELS, **TDNN), 16),
         "vgg": VGGEncoder(MELS, channels=(5, 4), batch_norm=True),
         "vgg_deep": VGGEncoder(MELS, channels=(3, 3, 3, 16)),
     }

@@ -83,9 +83,11 @@ def test_another_number_of_processes_goes_through_the_same_steps():
 @pytest.mark.parametrize("num_rows, passes", [(3, 7), (20, 1), (17, 2), (9, 3)])
 def test_few_rows_come_again_in_another_order(num_rows, passes):
     sampler = EpochBatchSampler(num_rows, 4, seed=3, min_steps=5)
-    rows = [row for batch in sampler for row in batch]
-    assert Counter(rows) == dict.fromkeys(range(num_rows), passes)
+    numbers = [number for batch in sampler for number in batch]
+    assert sorted(numbers) == list(range(num_rows * passes))
     assert len(sampler) >= 5
+    rows = [number % num_rows for number in numbers]
+    assert Counter(rows) == dict.fromkeys(range(num_rows), passes)
     if passes > 1:
         assert rows[:num_rows] != rows[num_rows : 2 * num_rows]
 
@@ -215,6 +217,19 @@ def test_shards_give_each_utterance_once_to_2_ranks_x_2_workers(rows, encoder):
         assert torch.equal(signals[row.id], crop)
         number = int(row.id.split("/")[-1].removesuffix(".wav"))
         assert (crop * 32).floor().unique().tolist() == [number]
+
+
+def test_rows_that_come_again_in_an_epoch_give_other_crops(rows, encoder):
+    crops = RandomCrops(160, seed=1, speeds=(90, 100, 110))
+    examples = TrainingExamples(rows, encoder, crops, random_chunk=True)
+    once, again = examples[3], examples[3 + len(examples)]
+    assert once["id"] == again["id"]
+    assert not torch.equal(once["sig"], again["sig"])
+    speeds = {
+        crops.speed_index(rows[3].id),
+        *(crops.speed_index(f"{rows[3].id} {n}") for n in range(1, 20)),
+    }
+    assert speeds == {0, 1, 2}
 
 
 def test_an_epoch_goes_on_in_the_middle(tmp_path, rows, encoder):

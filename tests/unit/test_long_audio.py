@@ -19,6 +19,7 @@ from long_audio_lobes import (
     serialized,
 )
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from speechbrain_attn.dataio.audio import read_waveform
 from speechbrain_attn.errors import AttnError, AudioError, TooShortError
@@ -327,3 +328,34 @@ def test_memory_does_not_grow_with_length():
     )
     short, long = map(int, done.stdout.split())
     assert long - short < 6000, f"{short} and {long} kB"
+
+
+@pytest.mark.parametrize("name", sorted(POOLING_OPTIONS))
+def test_frames_kept_on_the_cpu_go_back_to_the_device(name):
+    """With tensors that have a device and no values, since few have a GPU."""
+
+    class Kept:
+        """Scratch as ``Scratch`` is: rows come back on the CPU."""
+
+        num_rows = 0
+
+        def __len__(self):
+            return self.num_rows
+
+        def append(self, rows):
+            self.num_rows += len(rows)
+
+        def write(self, start, rows):
+            pass
+
+        def read(self, start, stop):
+            return torch.empty(stop - start, 16)
+
+    with torch.device("meta"):
+        pooling = POOLINGS[name](16, **POOLING_OPTIONS[name])
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        pooling.to_empty(device="cuda")
+        blocks = [torch.empty(1, 50, 16, device="cuda") for _ in range(3)]
+        pooled = streaming.pool_in_passes(pooling.eval(), iter(blocks), Kept())
+    assert pooled.device.type == "cuda"
+    assert pooled.shape == (1, pooling.output_size)

@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from speechbrain_attn.lobes.models.double_mha import DoubleMHA
+from speechbrain_attn.lobes.models.self_attentive_tdnn import SelfAttentiveTDNN
+from speechbrain_attn.lobes.models.serialized_mha import SerializedMHA
 from speechbrain_attn.nnet.pointwise import convolve, per_frame
 
 
@@ -51,3 +54,56 @@ def test_an_exported_layer_stays_linear():
     called = [str(node.target) for node in program.graph.nodes]
     assert any("linear" in name for name in called)
     assert not any("conv" in name for name in called)
+
+
+def lobes():
+    """Small networks that compute past their layers where that is faster."""
+    torch.manual_seed(4)
+    return [
+        SelfAttentiveTDNN(7, "shallow", (13, 11), (5, 3), (1, 2), 5),
+        SerializedMHA(7, (13, 11, 11), embedding_size=8, num_layers=2),
+        DoubleMHA(7, (3, 5), 2, embedding_size=8, batch_norm=True),
+    ]
+
+
+def layers_of(lobe):
+    """{name: layer with weights that are multiplied or folded}."""
+    kinds = nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d
+    modules = lobe.named_modules()
+    return {name: one for name, one in modules if isinstance(one, kinds)}
+
+
+@pytest.mark.parametrize("lobe", lobes())
+def test_every_layer_is_called_that_has_a_hook(lobe):
+    x = torch.randn(2, 23, 7)
+    layers, called = layers_of(lobe), set()
+    with torch.no_grad():
+        before = lobe.eval()(x)
+        for name, layer in layers.items():
+            layer.register_forward_hook(lambda *_, name=name: called.add(name))
+        after = lobe(x)
+    assert called == set(layers)
+    torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize("lobe", lobes())
+def test_adapters_in_the_place_of_layers_are_called(lobe):
+    class Adapter(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer, self.called = layer, False
+
+        def forward(self, *inputs):
+            self.called = True
+            return self.layer(*inputs)
+
+    x = torch.randn(2, 23, 7)
+    with torch.no_grad():
+        before = lobe.eval()(x)
+        for name, layer in layers_of(lobe).items():
+            parent, _, own = name.rpartition(".")
+            setattr(lobe.get_submodule(parent), own, Adapter(layer))
+        after = lobe.eval()(x)
+    adapters = [one for one in lobe.modules() if isinstance(one, Adapter)]
+    assert adapters and all(adapter.called for adapter in adapters)
+    torch.testing.assert_close(after, before)

@@ -162,6 +162,8 @@ class ProjectedTrunk(nn.Module):
         self.exact_padding = trunk.exact_padding
         self.stride = trunk.stride
         self.first_centre = trunk.first_centre
+        if hasattr(trunk, "context"):  # not known of the host's
+            self.context = trunk.context
         self.output_lengths = trunk.output_lengths
 
     def forward(self, x, lengths=None):

@@ -16,7 +16,7 @@ from speechbrain_attn.nnet.masking import (
     uniform_attention,
 )
 from speechbrain_attn.nnet.moments import weighted_moments
-from speechbrain_attn.nnet.pointwise import per_frame
+from speechbrain_attn.nnet.pointwise import is_plain, per_frame
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
 
@@ -46,6 +46,7 @@ class SerialAttention(nn.Module):
         super().__init__()
         self.norm_position = norm_position
         self.eps = eps
+        self.key_size = key_size
         self.query = nn.Linear(2 * input_size, key_size, bias=False)
         self.key = nn.Linear(input_size, key_size, bias=False)
         self.head = nn.Linear(2 * input_size, input_size)
@@ -79,12 +80,16 @@ class SerialAttention(nn.Module):
         ``moments`` are mean and deviation of all values, [batch, 1, channels].
         """
         query = self.query(torch.cat(moments, dim=2).squeeze(1))
-        # q . (W_k h) = (W_k^T q) . h: one product with each frame, where
-        # making the keys would cost key_size of them.
-        direction = query @ self.key.weight * self.key.out_features**-0.5
+        query = query * self.key_size**-0.5
+        if is_plain(self.key):
+            # q . (W_k h) = (W_k^T q) . h: one product with each frame, where
+            # making the keys would cost key_size of them.
+            query, keys = query @ self.key.weight, values
+        else:
+            keys = self.key(values).to(values.dtype)
         with full_precision(values):
-            direction = direction.to(values.dtype).unsqueeze(1)
-            return torch.bmm(direction, values.transpose(1, 2))
+            query = query.to(values.dtype).unsqueeze(1)
+            return torch.bmm(query, keys.transpose(1, 2))
 
     def forward(self, x, presence=None):
         """Head [batch, channels] and frames [batch, frames, channels].
