@@ -11,7 +11,8 @@ OUTPUT ?= demo_output
 WORKERS ?= 2
 # A helper, and those that need recordings: give them --data and --lists.
 NO_BENCH := $(addprefix benchmarks/,pages.py ge2e.py verification.py \
-	adaptation.py export.py real_speech.py what_helps.py trainings.py)
+	adaptation.py export.py extraction.py training.py real_speech.py \
+	what_helps.py trainings.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast lint bench docs clean

@@ -58,7 +58,7 @@ def parse():
         help=f"model folders, or of {', '.join(YAMLS)} with random weights",
     )
     parser.add_argument(
-        "--gigabytes", type=float, default=8, help="allowed to one pass"
+        "--gigabytes", type=float, default=14, help="allowed to one pass"
     )
     parser.add_argument("--write", action="store_true", help="write the page")
     return parser.parse_args()

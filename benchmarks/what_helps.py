@@ -47,8 +47,8 @@ SERIALIZED = {"trunk": "tdnn", "pooling": "serialized"}
 BASES = {
     "serialized": System({**SERIALIZED, "speaker_speeds": [], "spec_masks": 0}),
     "race": System(SERIALIZED),
-    "double": System({**SERIALIZED, "pooling": "double"}),
-    "vgg": System({"trunk": "vgg"}),
+    "double": System({**SERIALIZED, "pooling": "double", "num_heads": 8}),
+    "vgg": System({"trunk": "vgg", "num_heads": 8}),
     "hops": System({"num_hops": 4, "split_ratio": [100, 0]}, None, HOPS),
 }
 
@@ -116,8 +116,8 @@ number of batches and schedule as without. The systems:
 - serialized: serialized attention of `hparams/race.yaml`, without its masks and
   its speakers at other speeds
 - race: the same with masks and speeds
-- double: double attention on the same trunk, with masks and speeds
-- vgg: double attention on its own trunk, with masks and speeds
+- double: double attention (8 heads) on the same trunk, with masks and speeds
+- vgg: double attention (8 heads) on its own trunk, with masks and speeds
 - hops: the self-attentive network with four hops, of
   `hparams/demo/self_attentive_tdnn_aam.yaml`
 

@@ -167,7 +167,7 @@ def run_commands_of_a_model(folder, session):
     for name in ("recordings", "ada"):
         shutil.copytree(session, folder / name)
     install, *others = commands_with("SPEECHBRAIN_ATTN_MODEL")
-    assert install == "pip install -e '.[cli]'"
+    assert install == "pip install -e '.[cli,plots]'"
     scripts = Path(sys.executable).parent
     finished = subprocess.run(
         ["bash", "-ec", "\n".join(others)],

@@ -230,7 +230,8 @@ def write_model(brain, hparams_file, overrides):
 @exit_on_error
 def main():
     """Prepare, train, and write the model folder."""
-    # Crops have one length, so the search for the fastest kernels pays.
+    # Crops have one length, with GE2E some 40, so the search for the fastest
+    # kernels pays.
     torch.backends.cudnn.benchmark = True
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     sb.utils.distributed.ddp_init_group(run_opts)

@@ -11,6 +11,7 @@ listed by ``--help`` go to the training script (``--number_of_epochs=3``).
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -121,11 +122,7 @@ def parse_options(arguments=None, prog=PROG):
     add("--lists", nargs="+", default=[], help="more lists for testing")
     add("--hparams", help="training YAML instead of the system's own")
     add("--output", default=OUTPUT, help="default: %(default)s")
-    add(
-        "--page",
-        default="docs/results/real_speech_first.md",
-        help="results page for --data; default: %(default)s",
-    )
+    add("--page", help="results page for --data; default: in the output")
     add("--seed", type=int, default=1234, help="default: %(default)s")
     options, overrides = parser.parse_known_args(arguments)
     if bool(options.data) != bool(options.trials):
@@ -136,16 +133,29 @@ def parse_options(arguments=None, prog=PROG):
     return options, overrides
 
 
+def _wants_validation(hparams):
+    """Whether a YAML must be given a list of held-back speakers."""
+    if not hparams.exists():
+        return False  # training says so
+    line = re.compile(r"^validation_file: !PLACEHOLDER", re.MULTILINE)
+    return line.search(hparams.read_text(encoding="utf-8")) is not None
+
+
 def make_plan(options, overrides):
     """Fill in what the options leave open; make the voices if asked to."""
     output = Path(options.output).resolve()
-    yamls = ROOT / "hparams" / "demo"
-    hparams = yamls / f"{options.system}.yaml"
+    own_yaml = ROOT / "hparams" / "demo" / f"{options.system}.yaml"
+    hparams = Path(options.hparams or own_yaml).resolve()
     if options.data:
         data = Path(options.data).resolve()
         name, trials = data.name, [options.trials, *options.lists]
         data_name = options.data_name or name
         validation = options.validation
+        if not validation and _wants_validation(hparams):
+            raise AttnError(
+                f"{hparams.name} keeps what is best on a list of held-back "
+                "speakers: add --validation list.txt (make demo: VALIDATION=)."
+            )
     else:
         # Here, since it takes a second to import, and --help would wait.
         from speechbrain_attn.demo.voices import make_corpus
@@ -160,7 +170,7 @@ def make_plan(options, overrides):
         data_name=data_name,
         trials=[Path(path).resolve() for path in trials],
         validation=Path(validation).resolve() if validation else None,
-        hparams=Path(options.hparams or hparams).resolve(),
+        hparams=hparams,
         seed=options.seed,
         overrides=overrides,
         folder=output / name / options.system,
@@ -345,8 +355,9 @@ def main(arguments=None, prog=PROG):
     records = make_records(plan, parameters, results, seconds)
     print_table(records)
     if options.data:
-        add_records(options.page, records)
-        print(f"results page: {options.page}")
+        page = options.page or Path(options.output) / "results.md"
+        add_records(page, records)
+        print(f"results page: {page}")
     else:
         print(_SYNTHETIC)
     print(f"model:        {model}")

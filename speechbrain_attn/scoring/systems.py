@@ -28,7 +28,6 @@ TITLES = {
     "plda": "LDA + PLDA",
     "fusion": "fusion",
 }
-ONLY_IF_ASKED = ("z-norm", "t-norm")
 # Lengths that differ by less than this part are those of unit vectors.
 _SAME_LENGTH = 1e-3
 

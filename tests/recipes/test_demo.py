@@ -94,6 +94,16 @@ def test_recordings_and_trials_go_together(arguments, capsys):
     assert "--data and --trials go together" in capsys.readouterr().err
 
 
+def test_training_with_ge2e_asks_for_a_validation_list_at_once(speech):
+    system = "--system=self_attentive_tdnn"
+    says = "self_attentive_tdnn.yaml keeps what is best .* add --validation"
+    with pytest.raises(AttnError, match=says):
+        plan_of(speech, system)
+    held = f"--validation={speech / 'more.txt'}"
+    plan = plan_of(speech, system, held)
+    assert plan.validation == (speech / "more.txt").resolve()
+
+
 def test_speakers_of_another_list_must_be_held_back(speech):
     more = f"--lists={speech / 'more.txt'}"
     with pytest.raises(AttnError, match="more.txt: speakers such as c "):
@@ -197,7 +207,7 @@ def tiny_speech(tmp_path_factory):
 
 def test_the_whole_way_for_real(tiny_speech, tmp_path, capfdbinary):
     """The recipe's own scripts, from recordings to the results page."""
-    page = tmp_path / "page.md"
+    page = tmp_path / "out" / "results.md"
     code = run.main(
         [
             "--system=serialized_mha",
@@ -208,7 +218,6 @@ def test_the_whole_way_for_real(tiny_speech, tmp_path, capfdbinary):
             "--lists",
             str(tiny_speech / "veri_again.txt"),
             f"--output={tmp_path / 'out'}",
-            f"--page={page}",
             "--total_steps=3",
             "--warmup_steps=1",
             "--number_of_epochs=1",
