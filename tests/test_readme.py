@@ -131,7 +131,7 @@ def test_train_score_and_verify(corpus, tmp_path, monkeypatch, capsys):
     for name in ("recipes", "hparams"):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
     install, change, train, verify = commands_with("train_speaker")
-    assert install == "pip install -e ."
+    assert install == "pip install -e '.[plots]'"
     recipe = tmp_path / change.removeprefix("cd ")
     places = {
         "/path/to/VoxCeleb": corpus,
