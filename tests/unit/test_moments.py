@@ -116,3 +116,19 @@ def test_moments_of_many_heads_make_nothing_of_their_product():
         mean, std = weighted_moments(x, attention, eps=1e-10)
         (mean + std).sum().backward()
     assert 0 < largest.elements <= 3 * 101 * 13
+
+
+def test_moments_under_torch_func():
+    torch.manual_seed(8)
+    x = torch.randn(2, 5, 3)
+    attention = torch.softmax(torch.randn(2, 2, 5), dim=2)
+
+    def std(x, attention):
+        return weighted_moments(x[None], attention[None], eps=1e-10)[1][0]
+
+    each = torch.stack([std(*pair) for pair in zip(x, attention, strict=True)])
+    torch.testing.assert_close(torch.vmap(std)(x, attention), each)
+    leaf = x[0].clone().requires_grad_()
+    std(leaf, attention[0]).sum().backward()
+    slope = torch.func.grad(lambda x: std(x, attention[0]).sum())(x[0])
+    torch.testing.assert_close(slope, leaf.grad)
