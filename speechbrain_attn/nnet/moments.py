@@ -58,8 +58,8 @@ def _moments(x, attention):
         for weight, centre in _heads(attention, mean):
             # Around the mean a variance does not change with its centre: a
             # gradient through it would be zero, at the price of two passes.
-            centred = x - centre.detach()
-            variances.append(torch.bmm(weight, centred.mul_(centred)))
+            squares = (x - centre.detach()).square()
+            variances.append(torch.bmm(weight, squares))
     return mean, torch.cat(variances, dim=1)
 
 

@@ -90,3 +90,22 @@ def test_recurrent_lobes_have_no_graph_yet(subject):
         (UserError, GuardOnDataDependentSymNode), match="specialized"
     ):
         export(module, *subject.inputs())
+
+
+@pytest.mark.parametrize(
+    "subject", EXPORTED_SUBJECTS, ids=ids(EXPORTED_SUBJECTS)
+)
+def test_compiled_training_has_the_gradients_of_eager(subject):
+    """Traced with its gradients; which kernels come of it is torch's."""
+    module = subject.make().double()
+    x, lengths = subject.inputs()
+    x = x.double().requires_grad_()
+    values = [x, *module.parameters()]
+    compiled = torch.compile(module, backend="aot_eager_decomp_partition")
+    for one, other in zip(
+        torch.autograd.grad(compiled(x, lengths).square().sum(), values),
+        torch.autograd.grad(module(x, lengths).square().sum(), values),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+    torch.compiler.reset()
