@@ -19,7 +19,7 @@ from speechbrain_attn.nnet.masking import (
     frames_of_lengths,
     zero_after,
 )
-from speechbrain_attn.nnet.pointwise import is_plain, over_frames
+from speechbrain_attn.nnet.pointwise import is_plain, over_frames, relu_of
 from speechbrain_attn.nnet.tracing import is_traced
 
 
@@ -136,7 +136,7 @@ class TDNNEncoder(nn.Module):
             x = over_frames(conv, x)
             # Biases and batch norm make padding non-zero, and the next layer
             # would look at it.
-            x = zero_after(norm(x.relu_()), counts, axis=3)
+            x = zero_after(norm(relu_of(x, conv)), counts, axis=3)
         if self.projection is not None:
             x = over_frames(self.projection, x)
         return x.squeeze(2).transpose(1, 2)
@@ -228,7 +228,8 @@ class VGGEncoder(nn.Module):
         for layer, (conv, norm) in enumerate(
             zip(self.convs, self.norms, strict=True)
         ):
-            x = zero_after(_normalised(conv, norm, x).relu_(), counts, axis=2)
+            x = relu_of(_normalised(conv, norm, x), conv, norm)
+            x = zero_after(x, counts, axis=2)
             if layer % 2:
                 x = _halved(x)
                 counts = None if counts is None else (counts + 1) // 2
@@ -257,8 +258,8 @@ def _halved(x):
 
 def _normalised(conv, norm, x):
     """``norm(conv(x))``; with fixed statistics in one pass over the maps."""
-    fixed = not (norm.training or is_traced())
-    if not (fixed and is_plain(conv) and is_plain(norm)):
+    fixed = isinstance(norm, nn.BatchNorm2d) and not norm.training
+    if is_traced() or not (fixed and is_plain(conv) and is_plain(norm)):
         return norm(conv(x))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale

@@ -5,7 +5,7 @@ from torch import nn
 
 from speechbrain_attn.nnet.tracing import is_traced
 
-_PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d)
+_PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm2d, nn.Identity)
 
 
 def convolve(x, weight, bias=None, dilation=1):
@@ -56,6 +56,11 @@ def per_frame(layer, x):
     x = x.transpose(1, 2).unsqueeze(2)
     x = convolve(x, layer.weight.unsqueeze(2), layer.bias)
     return x.squeeze(2).transpose(1, 2)
+
+
+def relu_of(x, *layers):
+    """ReLU of what ``layers`` gave, in place where nobody else may see that."""
+    return nn.functional.relu(x, inplace=all(map(is_plain, layers)))
 
 
 def is_plain(layer):

@@ -76,13 +76,19 @@ def layers_of(lobe):
 @pytest.mark.parametrize("lobe", lobes())
 def test_every_layer_is_called_that_has_a_hook(lobe):
     x = torch.randn(2, 23, 7)
-    layers, called = layers_of(lobe), set()
+    layers, seen = layers_of(lobe), {}
     with torch.no_grad():
         before = lobe.eval()(x)
         for name, layer in layers.items():
-            layer.register_forward_hook(lambda *_, name=name: called.add(name))
+
+            def see(layer, inputs, output, name=name):
+                seen[name] = output, output.clone()
+
+            layer.register_forward_hook(see)
         after = lobe(x)
-    assert called == set(layers)
+    assert set(seen) == set(layers)
+    for name, (output, then) in seen.items():
+        assert torch.equal(output, then), f"{name}: changed after its hook"
     torch.testing.assert_close(after, before)
 
 

@@ -16,7 +16,7 @@ from speechbrain_attn.nnet.masking import (
     uniform_attention,
 )
 from speechbrain_attn.nnet.moments import weighted_moments
-from speechbrain_attn.nnet.pointwise import is_plain, per_frame
+from speechbrain_attn.nnet.pointwise import is_plain, per_frame, relu_of
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
 
@@ -137,7 +137,8 @@ class FeedForward(nn.Module):
         return x + self.dropout(self.norm(self._network(x)))
 
     def _network(self, x):
-        return per_frame(self.narrow, per_frame(self.wide, x).relu_())
+        hidden = relu_of(per_frame(self.wide, x), self.wide)
+        return per_frame(self.narrow, hidden)
 
 
 @register_pooling("serialized")
