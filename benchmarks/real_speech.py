@@ -60,7 +60,9 @@ counts.
 The baselines are the trunks of the lobes under statistics pooling
 (`<trunk>-statistics`) and under the pooling of ECAPA-TDNN (`tdnn-attentive`),
 and SpeechBrain's whole networks `xvector`, `ecapa` and `resnet`, with the
-channels that stand behind their names.
+channels that stand behind their names. `-vgg` and `-tdnn` are poolings on
+another trunk than their paper's. `double` has the two heads that `{DEV}.txt`
+chose ([what helps](what_helps.md)); it began with eight.
 
 The ratios are of a system's EER to that of statistics pooling on its trunk with
 its loss, to that of the best baseline, and to that of the best of SpeechBrain's
