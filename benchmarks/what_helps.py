@@ -129,8 +129,10 @@ is compared with that run.
 EER is that of `{DEV}.txt`, which may choose; no test list was looked at. The
 ratio is to the mean of the base's seeds on the same draws of speakers, its
 interval 95 % by drawing them again: below 1 the setting makes fewer errors. The
-chance of training is as large as the deviation of the base's seeds shows:
-what differs by less than twice of it may be chance.
+chance of training is as large as the deviation of the base's seeds shows, where
+it has several: what differs by less than twice of it may be chance. A few
+minutes of training do not tell what a long one gains: masks, speeds and
+averages are made for those.
 """
 
 
