@@ -73,6 +73,9 @@ SYSTEMS = {
     "self_attentive-vgg": System(
         _pooled("vgg", "self_attentive"), "vgg-statistics"
     ),
+    "double-vgg": System(
+        _pooled("vgg", "double", num_heads=8), "vgg-statistics"
+    ),
     "vgg-statistics": System(_pooled("vgg", "statistics")),
     "double-tdnn": System(
         _pooled("tdnn", "double", num_heads=2), "tdnn-statistics"

@@ -130,14 +130,14 @@ def present_frames(x, lengths, weights, input_size):
     check_input(x, lengths, input_size)
     mask = frame_mask(lengths, x.shape[1])
     if weights is None:
-        presence = None if mask is None else mask.to(_sum_dtype(x))
+        presence = None if mask is None else mask.to(sum_dtype(x))
         return clean(x, mask), presence
     if weights.shape != x.shape[:2]:
         raise AttnError(
             f"weights: shape {tuple(weights.shape)} for frames "
             f"{tuple(x.shape[:2])}; want one weight for each frame."
         )
-    weights = clean(weights.to(_sum_dtype(x)), mask)
+    weights = clean(weights.to(sum_dtype(x)), mask)
     _check_weight_values(weights)
     everywhere = torch.ones_like(weights) if mask is None else mask.to(weights)
     some = (weights > 0).any(dim=1, keepdim=True)
@@ -160,7 +160,7 @@ def masked_softmax(scores, presence):
     torch.Tensor
         Same shape, sums to one over frames, exactly 0 where absent.
     """
-    scores = scores.to(_sum_dtype(scores))
+    scores = scores.to(sum_dtype(scores))
     if presence is None:
         return torch.softmax(scores, dim=-1)
     while presence.dim() < scores.dim():
@@ -176,7 +176,7 @@ def masked_softmax(scores, presence):
 def uniform_attention(x, presence):
     """The same weight on every present frame, [batch, 1, frames]."""
     if presence is None:
-        presence = torch.ones_like(x[:, :, 0], dtype=_sum_dtype(x))
+        presence = torch.ones_like(x[:, :, 0], dtype=sum_dtype(x))
     return (presence / presence.sum(dim=1, keepdim=True)).unsqueeze(1)
 
 
@@ -185,7 +185,8 @@ def full_precision(x):
     return torch.autocast(x.device.type, enabled=False)
 
 
-def _sum_dtype(x):
+def sum_dtype(x):
+    """What ``x`` is summed in: float64 if it is, float32 for all else."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 

@@ -22,6 +22,7 @@ from speechbrain_attn.nnet.pooling import SerializedAttentionPooling
 # networks show is below 0.03, and a sum that were itself in bf16, where
 # 256 + 1 is 256, would be far above.
 BF16_ERROR = 0.1
+LATE_ERROR = 1e-5
 
 every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=ids(SUBJECTS))
 every_encoder = pytest.mark.parametrize(
@@ -111,6 +112,22 @@ def test_bf16_autocast_is_finite_and_near(subject):
             assert one.isfinite().all()
             error = (one.float() - other).norm() / other.norm()
             assert error < BF16_ERROR
+
+
+@pytest.mark.parametrize(
+    "subject", ATTENTIVE_SUBJECTS, ids=ids(ATTENTIVE_SUBJECTS)
+)
+@torch.no_grad()
+def test_autocast_leaves_what_is_pooled_alone(subject):
+    """Most of a rounded embedding's error would come after the frames."""
+    module, pooled = subject.make(), []
+    module.pooling.register_forward_pre_hook(lambda _, x: pooled.append(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = module(torch.randn(3, 61, subject.input_size)).squeeze(1)
+    frames, lengths = pooled[0]
+    exact = module.embedding(module.pooling(frames.float(), lengths))
+    assert rough.dtype == torch.float32
+    assert (1 - torch.cosine_similarity(rough, exact)).max() < LATE_ERROR
 
 
 @pytest.mark.parametrize("subject", POOLING_SUBJECTS, ids=ids(POOLING_SUBJECTS))

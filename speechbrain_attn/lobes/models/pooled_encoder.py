@@ -9,7 +9,11 @@ from speechbrain.lobes.models.Xvector import Xvector
 from torch import nn
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.nnet.masking import check_input
+from speechbrain_attn.nnet.masking import (
+    check_input,
+    full_precision,
+    sum_dtype,
+)
 
 
 class PooledEncoder(nn.Module):
@@ -112,7 +116,12 @@ class PooledEncoder(nn.Module):
         AttnError on what does not fit.
         """
         frames, lengths = self.encode(x, lengths)
-        embeddings = self.embedding(self.pooling(frames, lengths)).unsqueeze(1)
+        pooled = self.pooling(frames, lengths)
+        # Of an utterance there is one vector: bfloat16 would gain no time in
+        # these layers, and cost most of what it costs in all.
+        with full_precision(pooled):
+            embeddings = self.embedding(pooled.to(sum_dtype(pooled)))
+        embeddings = embeddings.unsqueeze(1)
         if not with_penalty:
             return embeddings
         if not hasattr(self.pooling, "penalty"):

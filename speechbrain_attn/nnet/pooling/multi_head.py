@@ -8,7 +8,11 @@ import torch
 from torch import nn
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.nnet.masking import masked_softmax, present_frames
+from speechbrain_attn.nnet.masking import (
+    full_precision,
+    masked_softmax,
+    present_frames,
+)
 from speechbrain_attn.nnet.moments import floored_std, weighted_mean
 from speechbrain_attn.nnet.pooling.registry import register_pooling
 from speechbrain_attn.nnet.streaming import InPasses
@@ -181,8 +185,8 @@ class DoubleMultiHeadAttentionPooling(MultiHeadAttentionPooling):
         return self._head_attention(self.contexts(x, lengths, weights))
 
     def _head_attention(self, contexts):
-        scores = nn.functional.linear(contexts, self.head_query.T).squeeze(2)
-        scores = scores.to(contexts.dtype)
+        with full_precision(contexts):
+            scores = (contexts @ self.head_query).squeeze(2)
         if self.training and self.head_drop > 0:
             draws = torch.rand_like(scores)
             luckiest = draws.amax(dim=1, keepdim=True)

@@ -13,6 +13,7 @@ from speechbrain_attn.nnet.masking import (
     full_precision,
     masked_softmax,
     present_frames,
+    sum_dtype,
     uniform_attention,
 )
 from speechbrain_attn.nnet.moments import weighted_moments
@@ -72,24 +73,24 @@ class SerialAttention(nn.Module):
         At least float32, once for all sums over them.
         """
         values = self.norm(x) if self.norm_position == "input" else x
-        return values.to(torch.promote_types(values.dtype, torch.float32))
+        return values.to(sum_dtype(values))
 
     def scores(self, values, moments):
         """Score of each frame [batch, 1, frames], before the softmax.
 
         ``moments`` are mean and deviation of all values, [batch, 1, channels].
         """
-        query = self.query(torch.cat(moments, dim=2).squeeze(1))
-        query = query * self.key_size**-0.5
-        if is_plain(self.key):
-            # q . (W_k h) = (W_k^T q) . h: one product with each frame, where
-            # making the keys would cost key_size of them.
-            query, keys = query @ self.key.weight, values
-        else:
+        keys = values
+        if not is_plain(self.key):
             keys = self.key(values).to(values.dtype)
         with full_precision(values):
-            query = query.to(values.dtype).unsqueeze(1)
-            return torch.bmm(query, keys.transpose(1, 2))
+            query = self.query(torch.cat(moments, dim=2).squeeze(1))
+            query = query * self.key_size**-0.5
+            if is_plain(self.key):
+                # q . (W_k h) = (W_k^T q) . h: one product with each frame,
+                # where making the keys would cost key_size of them.
+                query = query @ self.key.weight
+            return torch.bmm(query.unsqueeze(1), keys.transpose(1, 2))
 
     def forward(self, x, presence=None):
         """Head [batch, channels] and frames [batch, frames, channels].
@@ -102,16 +103,19 @@ class SerialAttention(nn.Module):
 
     def vector(self, moments):
         """Head [batch, channels] of the moments under the attention."""
-        return self.head(torch.cat(moments, dim=2)).squeeze(1)
+        moments = torch.cat(moments, dim=2)
+        with full_precision(moments):
+            return self.head(moments).squeeze(1)
 
     def new_frames(self, x, mean):
         """Frames with the mean under the attention [batch, 1, channels]."""
         if self.residual is None:
             return x
-        update = self.residual(mean)
+        with full_precision(mean):
+            update = self.residual(mean)
         if self.norm_position == "output":
             update = self.norm(update)
-        return x + self.dropout(update)
+        return x + self.dropout(update.to(x.dtype))
 
 
 class FeedForward(nn.Module):
