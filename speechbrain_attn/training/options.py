@@ -24,6 +24,7 @@ class Option(NamedTuple):
     key: str
     effect: str
     source: str
+    see: str = ""  # where its gain stands, if not in a record of its own
 
 
 # fmt: off
@@ -33,7 +34,8 @@ OPTIONS = [Option(*row) for row in (
     ("rir_folder", "puts crops into rooms, by the impulse responses of a "
      "local folder", "Ko et al., 2017"),
     ("augment_prob", "share of the crops that get a noise or a room; nothing "
-     "is doubled but where the YAML says `keep_original`", "ours"),
+     "is doubled but where the YAML says `keep_original`", "ours",
+     "in `noise_folder` and `rir_folder`"),
     ("speeds", "each crop at one of these percents of its speed, as the same "
      "speaker", "Ko et al., 2015"),
     ("speaker_speeds", "each crop at 100 % or one of these percents, each as "
@@ -53,7 +55,7 @@ OPTIONS = [Option(*row) for row in (
     ("top_k", "so many most alike other speakers are made harder",
      "Zhao et al., 2022, arXiv:2110.05042"),
     ("top_k_margin", "radians that their angles are made narrower by; grows "
-     "with `margin`", "the same"),
+     "with `margin`", "the same", "in `top_k`"),
     ("penalty_factor", "weight of the penalty on attention hops that repeat "
      "each other", "Lin et al., 2017, arXiv:1703.03130"),
     ("warmup_steps", "batches in which the learning rate grows from 0; then "
@@ -78,7 +80,8 @@ OPTIONS = [Option(*row) for row in (
      "starts from: longer crops, higher margin, few epochs",
      "Thienpondt et al., 2021, arXiv:2010.11255"),
     ("pretrained", "a model folder or hub name that a training on other "
-     "speakers starts from", "see docs/adapt.md"),
+     "speakers starts from", "ours",
+     "[adaptation](benchmarks/adaptation.md)"),
 )]
 # fmt: on
 
@@ -127,7 +130,7 @@ def options_page(root, measured):
             _default(option.key, values),
             option.effect,
             option.source,
-            "; ".join(gains) or "not measured",
+            "; ".join(gains) or option.see or "not measured",
         )
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Which files have which", ""]

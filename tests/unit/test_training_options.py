@@ -52,6 +52,7 @@ def test_the_page_has_defaults_files_and_what_was_measured(hparams):
     page = options_page(hparams, [record])
     assert "| `0`, `0.5` |" in row(page, "margin") and "0.987" not in page
     assert row(page, "margin").endswith("| not measured |")
+    assert row(page, "top_k_margin").endswith("| in `top_k` |")
     assert row(page, "top_k").endswith(
         "| 5: EER 12.5 ± 0.4 to 10.0 %, ratio 0.80 (0.70 to 0.95), "
         "serialized_mha on veri_test |"
