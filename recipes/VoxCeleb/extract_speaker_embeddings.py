@@ -8,7 +8,8 @@ The first argument is a model folder (ours, or any of SpeechBrain's
 ``EncoderClassifier``), or one of ``hparams/verification_*.yaml`` with
 ``--pretrain_path=...``. Embedded is the whole tree of ``data_folder``, or
 
-- with ``--verification_file=trials.txt`` what a trial list names;
+- with ``--verification_file=trials.txt`` what a trial list names, and with
+  ``--enrol_map=models.txt`` the utterances of its models;
 - with ``--files=list.txt`` what a list names, an utterance a line;
 - with ``--files=train.csv`` the files of a manifest.
 
@@ -42,7 +43,7 @@ from speechbrain_attn.inference.store_extraction import (
     num_left_out,
 )
 from speechbrain_attn.processes import end_process
-from speechbrain_attn.scoring.store import LEFT_OUT_FILE
+from speechbrain_attn.scoring.store import LEFT_OUT_FILE, writing
 
 # Of a model folder, whose own keys stay as they are.
 FOLDER_OPTIONS = ("data_folder", "output_folder", "verification_file")
@@ -51,9 +52,10 @@ FOLDER_OPTIONS = ("data_folder", "output_folder", "verification_file")
 def split_options(overrides):
     """Options of this script alone, and the overrides of the YAML."""
     given = yaml.safe_load(overrides) or {}
-    own = {"files": given.pop("files", None), "on_error": "skip"}
-    for key in ("on_error", "on-error"):
-        own["on_error"] = given.pop(key, own["on_error"])
+    own = {"files": None, "enrol_map": None, "on_error": "skip"}
+    for key in list(given):
+        if (name := key.replace("-", "_")) in own:
+            own[name] = given.pop(key)
     return own, given
 
 
@@ -63,7 +65,7 @@ def load_folder(folder, given):
     if unknown:
         raise AttnError(
             f"--{unknown[0]}: is no option for a model folder; these are: "
-            f"{', '.join(FOLDER_OPTIONS)}, files, on_error."
+            f"{', '.join(FOLDER_OPTIONS)}, files, enrol_map, on_error."
         )
     for key in ("data_folder", "output_folder"):
         if given.get(key) is None:
@@ -99,14 +101,18 @@ def main(arguments):
         hparams_file, hparams = model, load_yaml(model, given)
         given = {"verification_file": None, **given}
     files = utterance_files(
-        hparams["data_folder"], hparams.get("verification_file"), own["files"]
+        hparams["data_folder"],
+        hparams.get("verification_file"),
+        own["files"],
+        own["enrol_map"],
     )
     output_folder = hparams["output_folder"]
-    sb.create_experiment_directory(
-        experiment_directory=output_folder,
-        hyperparams_to_save=hparams_file,
-        overrides=given,
-    )
+    with writing(output_folder):
+        sb.create_experiment_directory(
+            experiment_directory=output_folder,
+            hyperparams_to_save=hparams_file,
+            overrides=given,
+        )
     store = extract_to_store(
         os.path.join(output_folder, "embeddings"),
         files,

@@ -105,12 +105,13 @@ def _read_utt2spk(path):
     """Utterance, without its extension, to speaker."""
     speaker_of = {}
     for first, body in line_blocks(path, "speaker map"):
-        for number, line in enumerate(body.decode().splitlines(), start=first):
-            fields = line.split()
+        # As bytes: names may hold what is a blank or a line's end in Unicode.
+        for number, line in enumerate(body.splitlines(), start=first):
+            fields = [field.decode() for field in line.split()]
             if len(fields) != 2:
                 raise AttnError(
                     f'{path} line {number}: want "utterance speaker", got '
-                    f'{len(fields)} fields ("{line.strip()}").'
+                    f'{len(fields)} fields ("{line.decode().strip()}").'
                 )
             name, speaker = strip_extension(fields[0]), fields[1]
             if speaker_of.setdefault(name, speaker) != speaker:

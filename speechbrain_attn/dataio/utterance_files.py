@@ -27,7 +27,9 @@ class UtteranceList(NamedTuple):
         return f"{self.path} (utterance {self.utterances.index(utterance) + 1})"
 
 
-def utterance_files(data_folder, verification_file=None, files=None):
+def utterance_files(
+    data_folder, verification_file=None, files=None, enrol_map=None
+):
     """Find the files of a list, of a manifest or of a whole corpus.
 
     An utterance is named as trial lists name it: by its path below the
@@ -41,8 +43,10 @@ def utterance_files(data_folder, verification_file=None, files=None):
         Trial list: the utterances that it names.
     files : str or Path
         Text file with an utterance a line, or a manifest (``.csv``), whose
-        ``wav`` column counts; goes before the trial list. Without either, all
-        utterances of the tree.
+        ``wav`` column counts, with the data folder for ``$data_root``; goes
+        before the trial list. Without either, all utterances of the tree.
+    enrol_map : str or Path
+        Lines ``model utterance ...``, of a trial list that names models.
 
     Returns
     -------
@@ -55,11 +59,12 @@ def utterance_files(data_folder, verification_file=None, files=None):
         A list or folder cannot be read, or an utterance has no file.
     """
     if files is not None and str(files).endswith(".csv"):
-        return _manifest_files(files)
+        return _manifest_files(files, data_folder)
     if files is not None:
         return trial_files(_utterance_list(files), data_folder)
     if verification_file is not None:
-        return trial_files(trials_from_file(verification_file), data_folder)
+        trials = trials_from_file(verification_file, enrol_map)
+        return trial_files(trials, data_folder)
     trees = [find_utterances(folder) for folder in _folders(data_folder)]
     utterances, _ = merge_utterances(trees)
     return {name: utterance.path for name, utterance in utterances.items()}
@@ -138,7 +143,7 @@ def _utterance_list(path):
     return UtteranceList(str(path), list(dict.fromkeys(names)))
 
 
-def _manifest_files(path):
+def _manifest_files(path, data_folder):
     """{speaker/session/name: path}; the chunks of one file count once."""
     rows = csv.DictReader(_text(path).splitlines())
     if "wav" not in (rows.fieldnames or ()):
@@ -148,7 +153,7 @@ def _manifest_files(path):
         )
     files = {}
     for row in rows:
-        wav = row["wav"] or ""
+        wav = (row["wav"] or "").replace("$data_root", str(data_folder))
         name = strip_extension("/".join(wav.split(os.sep)[-3:]))
         if not name or files.setdefault(name, wav) != wav:
             raise AttnError(

@@ -31,12 +31,19 @@ def refuse_unreadable(lengths, files):
 
 
 def length_buckets(lengths, batch_frames):
-    """Lists of utterances, longest first, each list within the bound."""
+    """Lists of utterances, longest first, each list within the bound.
+
+    One whose length is 0, not known, is alone: it may be long by the time that
+    it is read.
+    """
     max_samples = batch_frames * HOP_SAMPLES
     buckets = []
     for utterance in sorted(lengths, key=lengths.get, reverse=True):
-        longest = lengths[buckets[-1][0]] if buckets else 0
-        if not buckets or (len(buckets[-1]) + 1) * longest > max_samples:
+        fits = buckets and lengths[utterance] > 0
+        if fits:
+            longest = lengths[buckets[-1][0]]
+            fits = (len(buckets[-1]) + 1) * longest <= max_samples
+        if not fits:
             buckets.append([])
         buckets[-1].append(utterance)
     return buckets

@@ -60,8 +60,9 @@ def extract_to_store(
 
     A killed run loses the few batches in hand; the same call goes on, and the
     store is the same, to the bit, as that of a run from start to end. A
-    finished store is opened. Where ``torch.distributed`` is initialised, all
-    processes of the group must call this, and share the work.
+    finished store is opened: files are told apart by their paths, so give
+    another folder for audio that was replaced. Where ``torch.distributed`` is
+    initialised, all processes of the group must call this, and share the work.
 
     Arguments
     ---------
@@ -191,7 +192,14 @@ def _begin(folder, files, settings, on_error):
         return
     if (work / "settings.json").exists():
         text = (work / "settings.json").read_text(encoding="utf-8")
-        _check_same(folder, json.loads(text), settings)
+        try:
+            there = json.loads(text)
+        except ValueError as error:
+            raise AttnError(
+                f"{work / 'settings.json'}: cannot be read ({error}). Remove "
+                f"{work}, and run the same command again."
+            ) from None
+        _check_same(folder, there, settings)
     else:
         lengths = np.array(list(header_lengths(files).values()), np.int64)
         work.mkdir(exist_ok=True)
@@ -265,6 +273,7 @@ def _finish(folder, files, settings):
     for entry, _ in found:
         refused.update({int(row): why for row, why in entry.refused.items()})
     if len(refused) == len(files):
+        shutil.rmtree(work)  # the next run is to try them again
         raise AttnError(
             f"none of {len(files):,} files could be embedded. The first: "
             f"{refused[0]}"

@@ -32,7 +32,11 @@ from speechbrain_attn.scoring.inputs import Inputs, read_list
 from speechbrain_attn.scoring.options import ScoringOptions
 from speechbrain_attn.scoring.results_page import printed
 from speechbrain_attn.scoring.run import run_scoring
-from speechbrain_attn.scoring.store import STORE_FILE, EmbeddingStore
+from speechbrain_attn.scoring.store import (
+    STORE_FILE,
+    EmbeddingStore,
+    writing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +88,12 @@ def verify_lists(arguments, **defaults):
     compared = read_comparison(options, test, output_folder)
     files = _files(hparams["data_folder"], test, development, options.cohort)
     load_pretrained(hparams["pretrainer"])
-    sb.create_experiment_directory(
-        experiment_directory=output_folder,
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    with writing(output_folder):
+        sb.create_experiment_directory(
+            experiment_directory=output_folder,
+            hyperparams_to_save=hparams_file,
+            overrides=overrides,
+        )
     embed = Embedder(
         stores_folder or os.path.join(output_folder, "embeddings"),
         [hparams[part] for part in NETWORK_PARTS],

@@ -10,6 +10,7 @@
 
 import argparse
 import dataclasses
+import sys
 
 from speechbrain_attn.errors import exit_on_error
 from speechbrain_attn.scoring.calibrated import read_calibration
@@ -51,6 +52,7 @@ def parse(arguments, prog):
     add("--lda-size", type=int, metavar="N", help="where PLDA is trained")
     add(
         "--development",
+        "--development-file",
         dest="development_file",
         metavar="LIST",
         help="list of other speakers, for calibration and fusion",
@@ -73,7 +75,17 @@ def parse(arguments, prog):
     fields = dataclasses.fields(ScoringOptions)
     parser.set_defaults(**{field.name: field.default for field in fields})
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
-    return parser.parse_args(arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    return parser.parse_args([_with_dashes(one) for one in arguments])
+
+
+def _with_dashes(argument):
+    """``--enrol_map=x`` as ``--enrol-map=x``: scripts and YAML have both."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
 
 
 @exit_on_error

@@ -152,7 +152,7 @@ def check_speakers(test, development, cohort):
     return notes
 
 
-def back_end(options, cohort, stores):
+def back_end(options, cohort, stores, model_sha256):
     """What the scores are made with, beside the embeddings.
 
     Arguments
@@ -161,6 +161,8 @@ def back_end(options, cohort, stores):
     cohort : Cohort or None
     stores : list of EmbeddingStore
         Of the test list.
+    model_sha256 : str or None
+        Hash of the network of all embeddings, where it is known.
 
     Returns
     -------
@@ -174,7 +176,7 @@ def back_end(options, cohort, stores):
     ------
     AttnError
         PLDA cannot be trained on the cohort, or not be loaded, or is for
-        embeddings of another size.
+        embeddings of another size or network.
     """
     said, notes, vectors, cohort_said = {}, [], None, None
     if cohort is not None:
@@ -198,7 +200,13 @@ def back_end(options, cohort, stores):
             )
     plda = None
     if options.plda is not None:
-        plda, training = _plda(options, cohort, stores[0])
+        plda, training = _plda(options, cohort, stores[0], model_sha256)
+        if plda.model_sha256 is None and model_sha256 is not None:
+            notes.append(
+                f"The PLDA back end {options.plda} does not say for which "
+                "model's embeddings it is; use it with those alone that it "
+                "was trained on."
+            )
         said["plda"] = {
             "file": os.path.basename(options.plda),
             "lda_size": plda.lda.shape[1],
@@ -208,12 +216,19 @@ def back_end(options, cohort, stores):
     return backend, said, notes
 
 
-def _plda(options, cohort, store):
+def _plda(options, cohort, store, model_sha256):
     """The PLDA back end, trained or loaded, and on what it was trained."""
     if options.plda != TRAIN:
         plda = PLDABackend.load(options.plda)
         file = f"the PLDA back end {options.plda}"
         same_size(store.embeddings, len(plda.mean), store.folder, file)
+        known = None not in (plda.model_sha256, model_sha256)
+        if known and plda.model_sha256 != model_sha256:
+            raise AttnError(
+                f"{file}: is for another model's embeddings (sha256 "
+                f"{plda.model_sha256[:12]}, and these have "
+                f"{model_sha256[:12]}); train one for this model."
+            )
         return plda, {"cohort": None, "utterances": None, "speakers": None}
     try:
         plda = PLDABackend.train(
@@ -221,6 +236,7 @@ def _plda(options, cohort, store):
             cohort.speakers,
             options.lda_size,
             trained_on=cohort.said(f"LDA to {options.lda_size} + PLDA"),
+            model_sha256=model_sha256,
         )
     except AttnError as error:
         raise AttnError(f"{_place(cohort)}: {error}") from None

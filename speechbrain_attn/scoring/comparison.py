@@ -64,8 +64,12 @@ def same_trials(trials, others, path):
             f"{len(trials):,}. Score the same list with both."
         )
     # Other lists may number the same names in another order.
-    number = {name: row for row, name in enumerate(trials.names)}
-    rows = np.array([number.get(name, -1) for name in others.names])
+    rows = np.concatenate(
+        [
+            _rows_among(trials.utterances, others.utterances, 0),
+            _rows_among(trials.models, others.models, len(trials.utterances)),
+        ]
+    )
     differs = (
         (rows[others.enrol] != trials.enrol)
         | (rows[others.test] != trials.test)
@@ -78,6 +82,12 @@ def same_trials(trials, others, path):
             f"{_trial(others, line)}, but in {trials.path} it is "
             f"{_trial(trials, line)}. Score the same list with both."
         )
+
+
+def _rows_among(names, others, first):
+    """Row of each other name, where ``names`` begin at ``first``; -1: none."""
+    row_of = {name: row for row, name in enumerate(names, start=first)}
+    return np.array([row_of.get(name, -1) for name in others], dtype=np.int64)
 
 
 def _trial(trials, line):

@@ -6,6 +6,8 @@ accepting all trials to rejecting all. They count trials, or weights of trials
 as the bootstrap gives them; whole numbers, so that no rounding orders them.
 """
 
+import numbers
+
 import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
@@ -77,6 +79,10 @@ def costs_of_errors(p_target, c_miss=1.0, c_fa=1.0):
     AttnError
         ``p_target`` lies outside (0, 1) or a cost is not above 0.
     """
+    given = {"p_target": p_target, "c_miss": c_miss, "c_fa": c_fa}
+    for name, value in given.items():
+        if not isinstance(value, numbers.Real):
+            raise AttnError(f"{name}: want a number, got {value!r}.")
     if not 0 < p_target < 1:
         raise AttnError(f"p_target: want a number in (0, 1), got {p_target}.")
     for name, cost in (("c_miss", c_miss), ("c_fa", c_fa)):

@@ -19,10 +19,14 @@ import numpy as np
 from scipy.special import expit, logit, ndtri, stdtrit
 
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.scoring.weighted_metrics import dcf_costs
 
 # The tails of n changes never tell of fewer than 2 degrees; near that, few
 # speakers decide how wide an interval is, and the widest tell nothing.
 LEAST_FREEDOM = 4
+# Of two speakers, a draw that leaves trials of both kinds has each of them
+# once: there is nothing to see how much they matter.
+LEAST_SPEAKERS = 3
 
 
 class Interval(NamedTuple):
@@ -61,10 +65,13 @@ def interval_of(drawn, num_speakers, level, forward=np.array, back=float):
     Returns
     -------
     Interval
+        All that the figure can be, with fewer than ``LEAST_SPEAKERS``.
     """
     value = drawn.value.item()
     middle, draws, left_out = map(forward, drawn)
     margin = margin_of(level, num_speakers, left_out)
+    if num_speakers < LEAST_SPEAKERS:
+        return Interval(value, float(back(-np.inf)), float(back(np.inf)))
     if np.all(drawn.draws == value):
         return Interval(value, value, value)
     draws = draws - middle
@@ -115,9 +122,14 @@ def scale_of(metric, unit):
     Half a unit keeps 0, and 1 where a metric ends there, finite.
     """
     if metric == "cllr" or metric.startswith("act_dcf"):
+        most = np.inf
+        if metric != "cllr":
+            # Every trial decided wrongly, over the cost without scores.
+            costs = dcf_costs(metric)[1]
+            most = sum(costs) / min(costs)
         return (
             lambda cost: np.log(cost + unit / 2),
-            lambda log: max(np.exp(log) - unit / 2, 0),
+            lambda log: np.clip(np.exp(log) - unit / 2, 0, most),
         )
     return (
         lambda rate: logit((rate + unit / 2) / (1 + unit)),

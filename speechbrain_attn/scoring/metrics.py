@@ -289,6 +289,8 @@ def checked(scores, labels, name="scores"):
         As ``eer``, with ``name`` for the scores.
     """
     scores, labels = as_array(scores), as_array(labels)
+    if np.iscomplexobj(scores):
+        raise AttnError(f"{name}: want real numbers, got {scores.dtype}.")
     if scores.dtype != np.float32:
         scores = scores.astype(np.float64)
     if scores.ndim != 1 or scores.shape != labels.shape:

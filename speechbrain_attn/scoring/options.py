@@ -1,5 +1,6 @@
 """What a scoring run is asked for, whichever command asks."""
 
+import contextlib
 import dataclasses
 from types import NoneType
 from typing import get_args
@@ -89,6 +90,10 @@ class ScoringOptions:
     replicates: int = 1000
 
     def __post_init__(self):
+        if isinstance(self.p_target, str):
+            # YAML takes "1e-3" for a text.
+            with contextlib.suppress(ValueError):
+                object.__setattr__(self, "p_target", float(self.p_target))
         for field in dataclasses.fields(self):
             _check_kind(field.name, getattr(self, field.name), field.type)
         for name, least in _LEAST.items():

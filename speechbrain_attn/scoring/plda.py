@@ -43,6 +43,8 @@ class PLDABackend:
         [lda_size, lda_size], covariance of the noise, within speakers.
     trained_on : str, optional
         What it was trained on, kept with it; see ``Backend.made_with``.
+    model_sha256 : str, optional
+        Hash of the network whose embeddings it is for, kept with it.
 
     Example
     -------
@@ -54,11 +56,22 @@ class PLDABackend:
     """
 
     ARRAYS = ("mean", "lda", "plda_mean", "F", "Sigma")
+    SAID = ("trained_on", "model_sha256")  # where they are known
 
-    def __init__(self, mean, lda, plda_mean, F, Sigma, trained_on=None):
+    def __init__(
+        self,
+        mean,
+        lda,
+        plda_mean,
+        F,
+        Sigma,
+        trained_on=None,
+        model_sha256=None,
+    ):
         self.mean, self.lda, self.plda_mean = mean, lda, plda_mean
         self.F, self.Sigma = F, Sigma
         self.trained_on = trained_on
+        self.model_sha256 = model_sha256
         # In a basis where Sigma is the identity and F F' is diagonal, the
         # log-likelihood ratio is a sum over coordinates.
         between, basis = linalg.eigh(F @ F.T, Sigma)
@@ -80,6 +93,7 @@ class PLDABackend:
         lda_size=128,
         num_iterations=10,
         trained_on=None,
+        model_sha256=None,
     ):
         """Train on embeddings of several utterances a speaker.
 
@@ -95,8 +109,8 @@ class PLDABackend:
             Size after LDA; 128 in the paper.
         num_iterations : int
             Of expectation and maximisation.
-        trained_on : str, optional
-            As that of the class.
+        trained_on, model_sha256 : str, optional
+            As those of the class.
 
         Returns
         -------
@@ -125,7 +139,15 @@ class PLDABackend:
         matrix = whiten @ lda.transform_mat
         plda = PLDA(rank_f=lda_size, nb_iter=num_iterations)
         plda.plda(_stat_object(_unit((embeddings - mean) @ matrix), speakers))
-        return cls(mean, matrix, plda.mean, plda.F, plda.Sigma, trained_on)
+        return cls(
+            mean,
+            matrix,
+            plda.mean,
+            plda.F,
+            plda.Sigma,
+            trained_on,
+            model_sha256,
+        )
 
     def project(self, embeddings):
         """Centre, LDA, length one: [rows, lda_size] float64.
@@ -186,8 +208,9 @@ class PLDABackend:
             for name in self.ARRAYS
         }
         said = {"kind": KIND}
-        if self.trained_on is not None:
-            said["trained_on"] = self.trained_on
+        for key in self.SAID:
+            if getattr(self, key) is not None:
+                said[key] = getattr(self, key)
         temporary = f"{path}.{os.getpid()}.tmp"
         try:
             Path(temporary).write_bytes(save(arrays, said))
@@ -216,7 +239,7 @@ class PLDABackend:
                         f"{path}: is not a PLDA back end of this package."
                     )
                 arrays = map(file.get_tensor, cls.ARRAYS)
-                return cls(*arrays, said.get("trained_on"))
+                return cls(*arrays, *map(said.get, cls.SAID))
         except (OSError, SafetensorError) as error:
             raise AttnError(
                 f"PLDA back end {path}: cannot be read ({error})."

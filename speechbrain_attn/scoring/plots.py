@@ -150,6 +150,8 @@ def histogram_figure(scores, labels, score_name="cosine score", marks=None):
             f"scores: a histogram wants finite ones, got {ends[0]} to "
             f"{ends[1]}."
         )
+    if ends[0] == ends[1]:  # all scores the same
+        ends = ends[0] - 0.5, ends[1] + 0.5
     edges = np.linspace(*ends, 81)
     kinds = {"targets": targets, "nontargets": nontargets}
     with style():

@@ -5,7 +5,10 @@ made, ``decisions.csv``, ``calibration.json``, ``fusion.json``,
 ``plda.safetensors`` and pictures.
 """
 
+import contextlib
 import json
+import os
+import shutil
 from pathlib import Path
 
 from speechbrain_attn.dataio.manifest import write_together
@@ -14,6 +17,7 @@ from speechbrain_attn.errors import AttnError
 from speechbrain_attn.scoring.pictures import NAMES, write_pictures
 from speechbrain_attn.scoring.results_page import render_results
 
+UNFINISHED = ".results"  # where a run's files are until all are written
 # Written by every run or by some. A back end is no result: it can be loaded.
 RESULTS = (
     "scores.txt",
@@ -49,30 +53,44 @@ def replace_results(folder, results, saved, figures, trials, own, decisions):
     AttnError
         A file cannot be written.
     """
-    folder = Path(folder)
-    texts = {
-        folder / "results.json": [json.dumps(results, indent=2) + "\n"],
-        folder / "results.md": [render_results(results)],
-    }
-    _clear(folder)
-    for name, one in saved.items():
-        one.save(folder / name)
-    write_pictures(folder, figures)
-    write_scores(folder / "scores.txt", trials, own.scores)
-    if decisions is not None:
-        path = folder / "decisions.csv"
-        write_decisions(path, trials, own.scores, own.llrs, *decisions)
-    write_together(texts)
+    with _new_results(Path(folder)) as new:
+        for name, one in saved.items():
+            one.save(new / name)
+        write_pictures(new, figures)
+        write_scores(new / "scores.txt", trials, own.scores)
+        if decisions is not None:
+            path = new / "decisions.csv"
+            write_decisions(path, trials, own.scores, own.llrs, *decisions)
+        write_together(
+            {
+                new / "results.json": [json.dumps(results, indent=2) + "\n"],
+                new / "results.md": [render_results(results)],
+            }
+        )
 
 
-def _clear(folder):
-    """Remove earlier results, none of which may pass for new ones."""
+@contextlib.contextmanager
+def _new_results(folder):
+    """A folder whose files take the place of earlier results at the end.
+
+    Of those none may pass for new ones, and all stay where one of the new
+    ones cannot be written.
+    """
+    new = folder / UNFINISHED
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+        new.mkdir(parents=True)
+        yield new
         for name in RESULTS:
             (folder / name).unlink(missing_ok=True)
+        for path in sorted(new.iterdir()):
+            os.replace(path, folder / path.name)
+    except AttnError as error:
+        raise AttnError(str(error).replace(str(new), str(folder))) from None
     except OSError as error:
         raise AttnError(
             f"{error.filename}: cannot be written ({error.strerror}); choose "
             "another output folder."
         ) from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

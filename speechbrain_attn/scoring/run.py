@@ -94,7 +94,9 @@ def _systems(options, inputs, beside):
     beside.notes.extend(
         check_speakers(inputs.test, inputs.development, inputs.cohort)
     )
-    backend, said, notes = back_end(options, inputs.cohort, inputs.stores)
+    backend, said, notes = back_end(
+        options, inputs.cohort, inputs.stores, model
+    )
     if options.plda == TRAIN:
         beside.saved["plda.safetensors"] = backend.plda
     takes_durations = "duration_term" if options.duration_term else None

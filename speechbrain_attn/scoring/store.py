@@ -185,7 +185,7 @@ def read_settings(folder):
         raise AttnError(f"{path}: cannot be read ({error}).") from None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise AttnError(f"{path}: is not of the format {FORMAT!r}.")
-    return head["settings"]
+    return head.get("settings", {})
 
 
 def check_ids(ids):

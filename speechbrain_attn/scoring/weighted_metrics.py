@@ -73,7 +73,7 @@ def _measure(metric, targets, nontargets):
             np.diff(kind) @ bit / kind[-1] / 2
             for kind, bit in zip(sums, bits, strict=True)
         )
-    family, costs = _dcf(metric)
+    family, costs = dcf_costs(metric)
     if family == "min_dcf":
         return lambda curve, sums: counted.dcf_at(*curve, costs).min()
     thresholds = counted.bayes_thresholds(costs)
@@ -81,7 +81,7 @@ def _measure(metric, targets, nontargets):
     return lambda curve, sums: counted.dcf_at(*_errors_at(at, sums), costs)[1]
 
 
-def _dcf(metric):
+def dcf_costs(metric):
     """Family and costs that a name such as ``min_dcf_0.01`` stands for."""
     family, _, prior = str(metric).rpartition("_")
     try:

@@ -147,7 +147,13 @@ def test_lists_manifests_and_yaml_choose_utterances(
     names.write_text("id10003/aaa/00002.wav\n\nid10001/bbb/00001\n")
     manifest = tmp_path / "train.csv"
     wav = extract("")[2].split("=")[1] + "/wav/id10002/aaa/00001.wav"
+    wav = wav.replace(extract("")[2].split("=")[1], "$data_root")
     rows = [f"id10002--{n},3.1,{wav},{n},{n + 1},id10002\n" for n in (0, 1)]
+    enrol = tmp_path / "enrol.txt"
+    enrol.write_text("m1 id10003/aaa/00002.wav id10003/bbb/00001.wav\n")
+    models = tmp_path / "models.txt"
+    models.write_text("1 m1 id10003/aaa/00001\n0 m1 id10001/bbb/00001\n")
+    of_models = [f"--verification_file={models}", f"--enrol_map={enrol}"]
     manifest.write_text("ID,duration,wav,start,stop,spk_id\n" + "".join(rows))
     yaml = f"--pretrain_path={model}"
     cases = {
@@ -158,6 +164,11 @@ def test_lists_manifests_and_yaml_choose_utterances(
             YAML,
             [yaml, f"--files={names}"],
             ["id10003/aaa/00002", "id10001/bbb/00001"],
+        ),
+        "models": (
+            model,
+            of_models,
+            trials_from_file(models, enrol).utterances,
         ),
         "manifest": (model, [f"--files={manifest}"], ["id10002/aaa/00001"]),
     }
@@ -294,6 +305,7 @@ def test_bad_options_are_one_sentence_and_exit_code_2(
         ([], {"first": tmp_path}, "is not a model folder: it has no hyperp"),
         ([f"--verification_file={trials}"], {"to": whole[1].folder.parent},
          "was begun with another list of files"),
+        ([], {"to": trials / "out"}, "out: cannot be written (Not a directory"),
     ]
     # fmt: on
     lines = []

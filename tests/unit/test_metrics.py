@@ -214,6 +214,7 @@ NAN = float("nan")
 # fmt: off
 BAD = [  # id, scores, labels, what the message must say
     ("nan", [0.9, NAN, 0.6, NAN], GOOD[1], r"2 of 4 are NaN.* trial 1;"),
+    ("complex", [1 + 2j, 3, 2, 1], GOOD[1], "want real numbers, got complex"),
     ("lengths_differ", GOOD[0], [1, 0], r"got shapes \(4,\) and \(2,\)"),
     ("not_flat", [GOOD[0]], [GOOD[1]], r"got shapes \(1, 4\)"),
     ("no_target", GOOD[0], [0, 0, 0, 0], r"got 0 targets and 4 nontargets"),
@@ -252,6 +253,8 @@ def test_certain_and_wrong_is_refused(llrs, says):
     [
         ({"p_target": 0.0}, r"p_target: want a number in \(0, 1\), got 0"),
         ({"p_target": 1.0}, r"p_target.*got 1"),
+        ({"p_target": "0.1"}, "p_target: want a number, got '0.1'"),
+        ({"c_fa": None}, "c_fa: want a number, got None"),
         ({"c_miss": -1.0}, r"c_miss: want a cost above 0, got -1"),
         ({"c_fa": float("nan")}, r"c_fa: want a cost above 0, got nan"),
     ],

@@ -171,9 +171,11 @@ def test_loaded_it_is_the_same(trained, scored, tmp_path):
         loaded.scores(embeddings, enrol, test),
         trained.scores(embeddings, enrol, test),
     )
-    loaded.trained_on = "voices of a cohort"
+    loaded.trained_on, loaded.model_sha256 = "voices of a cohort", "c4" * 32
     loaded.save(path)
-    assert PLDABackend.load(path).trained_on == "voices of a cohort"
+    again = PLDABackend.load(path)
+    assert again.trained_on == "voices of a cohort"
+    assert again.model_sha256 == "c4" * 32
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 

@@ -139,6 +139,12 @@ def test_bands_are_drawn(trials, band):
     assert text.endswith("; area: 95 % interval")
 
 
+def test_a_histogram_of_equal_scores_has_a_width():
+    figure = plots.histogram_figure(np.full(4, 0.3), [1, 0, 1, 0])
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.3 < high
+
+
 def test_histograms_have_the_area_1(trials):
     scores, labels, *_ = trials
     figure = plots.histogram_figure(

@@ -52,6 +52,10 @@ def wrong(data, tmp_path_factory):
     copy_store(folder / "cohort", cohort, rows=cohort.embeddings[:, :5])
     names = [name.split("/")[0] for name in cohort.ids]
     PLDABackend.train(cohort.embeddings[:, :5], names, 3).save(folder / "plda")
+    other = PLDABackend.train(
+        cohort.embeddings, names, 3, model_sha256="c4" * 32
+    )
+    other.save(folder / "plda_other")
     labels = np.arange(40) < 20
     scores = labels + np.sin(np.arange(40))
     seconds = np.full((40, 2), 3.0)
@@ -87,6 +91,9 @@ BAD = [  # id, more arguments, what the message must say
      "cohort one ({wrong}/one): want at least 2 speakers, got 1 in 5 utt"),
     ("plda_size", ["--plda={wrong}/plda"],
      "{data}/test: have size 7, but the PLDA back end {wrong}/plda has size "),
+    ("plda_model", ["--plda={wrong}/plda_other"],
+     "PLDA back end {wrong}/plda_other: is for another model's embeddings "
+     "(sha256 c4c4c4c4c4c4, and these have 5b5b5b5b5b5b); train one for"),
     ("cohort_size", ["--cohort={wrong}/cohort"],
      "{wrong}/cohort: have size 5, but {data}/test has size 7"),
     ("size", ["--embeddings", "{data}/dev", "{wrong}/size"],
@@ -184,6 +191,7 @@ def test_options_are_checked():
         ({"replicates": 1}, "replicates: want at least 2, got 1"),
         ({"cohort_top": 1}, "cohort_top: want at least 2, got 1"),
         ({"lda_size": 0}, "lda_size: want at least 1, got 0"),
+        ({"p_target": "1e0"}, "p_target: want a number in .0, 1., got 1.0"),
         ({"p_target": "low"}, "p_target: want a number, got 'low'"),
         ({"p_target": 1}, "p_target: want a number, got 1"),
         ({"duration_term": 1}, "duration_term: want True or False, got 1"),

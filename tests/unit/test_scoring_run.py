@@ -167,6 +167,26 @@ def test_models_are_enrolled_by_a_map(score, data):
     )
 
 
+def test_a_model_may_be_named_as_an_utterance(score, data):
+    """The same list compared with itself; options as the recipe spells them."""
+    lines = [
+        f"{int(a == b)} id{a}/s/0 id{b}/s/4\n"
+        for a in range(10, 22)
+        for b in range(10, 22)
+    ]
+    (score.folder / "models.txt").write_text("".join(lines))
+    (score.folder / "map.txt").write_text(
+        "".join(f"id{n}/s/0 id{n}/s/0 id{n}/s/1\n" for n in range(10, 22))
+    )
+    more = [f"--trials={score.folder / 'models.txt'}"]
+    more += ["--enrol_map", score.folder / "map.txt"]
+    score(*more, output="first")
+    scores = score.folder / "first" / "scores.txt"
+    results, _ = score(*more, f"--compare={scores}")
+    for metric in results["comparison"].values():
+        assert set(metric["difference"].values()) == {0}
+
+
 def test_speakers_who_should_not_be_there_are_said(score, data):
     (score.folder / "map").write_text(
         "".join(
@@ -216,7 +236,9 @@ def test_adaptive_s_norm_left_out_is_a_note(score, data):
     assert "adaptive" not in " ".join(results["notes"])
 
 
-@pytest.mark.parametrize("step", ["score_trials", "measure", "render_results"])
+@pytest.mark.parametrize(
+    "step", ["score_trials", "measure", "render_results", "write_scores"]
+)
 def test_a_refused_run_leaves_earlier_results(score, data, monkeypatch, step):
     """Whichever step refuses; the last one writes over nothing either."""
     more = [f"--cohort={data / 'cohort'}", "--plda=train"]
@@ -230,7 +252,7 @@ def test_a_refused_run_leaves_earlier_results(score, data, monkeypatch, step):
     def refuse(*_):
         raise AttnError("refused")
 
-    place = results_folder if step == "render_results" else run
+    place = results_folder if step.startswith(("render", "write")) else run
     monkeypatch.setattr(place, step, refuse)
     with pytest.raises(SystemExit, match="^2$"):
         score(*more, "--lda-size=2")

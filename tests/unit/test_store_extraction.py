@@ -21,6 +21,7 @@ from speechbrain_attn.hub.fingerprint import (
     network_sha256,
 )
 from speechbrain_attn.inference import store_extraction
+from speechbrain_attn.inference.buckets import length_buckets
 from speechbrain_attn.inference.extraction import extract_embeddings
 from speechbrain_attn.inference.journal import Journal, embeddings_at, entries
 from speechbrain_attn.inference.store_extraction import (
@@ -332,6 +333,15 @@ def test_no_file_that_can_be_embedded_is_an_error(tmp_path):
     says = "none of 2 files could be embedded. The first: utterance 'a'"
     with pytest.raises(AttnError, match=says):
         extract_to_store(tmp_path / "store", files, *network())
+    wav = np.random.default_rng(2).normal(0, 0.1, 16000)
+    soundfile.write(tmp_path / "none.wav", wav, 16000)  # it was not mounted
+    assert len(extract_to_store(tmp_path / "store", files, *network())) == 2
+
+
+def test_a_file_without_a_length_shares_no_batch():
+    """It may be long by the time that it is read."""
+    lengths = {"a": 0, "b": 16000, "c": 0, "d": 15000}
+    assert length_buckets(lengths, 1000) == [["b", "d"], ["a"], ["c"]]
 
 
 # fmt: off

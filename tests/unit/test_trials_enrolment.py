@@ -138,8 +138,9 @@ def test_a_model_has_the_speaker_of_its_utterances(read):
 
 @pytest.mark.parametrize("as_file", [True, False])
 def test_speakers_from_a_map(read, tmp_path, as_file):
-    trials = read("1 u1 u2\n0 u1 u3\n", None)
-    utt2spk = {"u3": "s", "u2": "t", "u1": "t", "u9": "s"}
+    odd = "u\u00a02\u2028"  # blank and end of line, but not in ASCII
+    trials = read(f"1 u1 {odd}\n0 u1 u3\n", None)
+    utt2spk = {"u3": "s", odd: "t", "u1": "t", "u9": "s"}
     if as_file:
         path = tmp_path / "utt2spk"
         text = "".join(f"{u}.wav {s}\n" for u, s in utt2spk.items())
