@@ -257,9 +257,7 @@ def main():
         hparams, data, brain.device_type
     )
     brain.warn_of_schedule(len(data.sampler))
-    start = brain.option("pretrained_start")
-    if start is not None and brain.checkpointer.find_checkpoint() is None:
-        run_on_main(start.begin, args=[data, brain.embed])
+    brain.begin_from(brain.option("pretrained_start"), data, brain.embed)
     try:
         brain.fit(
             hparams["epoch_counter"],

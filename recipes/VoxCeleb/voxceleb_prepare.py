@@ -57,6 +57,11 @@ def prepare_voxceleb(
             f"source={source}: archives are not unpacked here; unpack them "
             "into data_folder, and leave source (voxceleb_source) out."
         )
+    if verification_pairs_file is None:
+        raise AttnError(
+            "verification_file must be given: a trial list, whose speakers "
+            "are left out of training."
+        )
     options = CorpusOptions(
         data_folders=_folders(data_folder),
         save_folder=str(save_folder),

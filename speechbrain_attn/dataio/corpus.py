@@ -332,7 +332,7 @@ def _nothing_left(name, options, num_others, usable, report):
         return (
             f"no file is left for {name}: of {len(usable):,} usable files each "
             "speaker has one, or all are one speaker's. Add files, or leave "
-            f"'{name}' out of splits."
+            f"'{name}' out of splits (in training: --split_ratio=[100,0])."
         )
     reasons = [f"{num_others:,} of speakers in the trial lists"]
     reasons += [f"{count:,} {why}" for why, count in report.counts().items()]

@@ -6,6 +6,9 @@ import soxr
 import torch
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
+from speechbrain_attn.errors import AttnError
+
+SLOWEST, FASTEST = 50, 200  # percent of the real speed
 
 
 def fit_length(wavs, num_samples):
@@ -20,6 +23,32 @@ def fit_length(wavs, num_samples):
     if repeats > 1:
         wavs = torch.cat([wavs] * repeats, dim=-1)
     return wavs[..., :num_samples]
+
+
+def checked_speeds(speeds, key, there=()):
+    """Percents of speed as a list; one may stand alone.
+
+    ``key`` is the option, for the message, and ``there`` are speeds that are
+    meant without being named.
+
+    Raises
+    ------
+    AttnError
+        One is no whole number of percent between 50 and 200, or named twice.
+    """
+    listed = list(speeds) if isinstance(speeds, list | tuple) else [speeds]
+    seen = list(there)
+    for speed in listed:
+        whole = isinstance(speed, int) and not isinstance(speed, bool)
+        if not whole or not SLOWEST <= speed <= FASTEST or speed in seen:
+            besides = "".join(f" and without {one}" for one in there)
+            raise AttnError(
+                f"{key}={listed}: want whole numbers of percent from "
+                f"{SLOWEST} to {FASTEST}, each once{besides}; for example "
+                "[90, 110]."
+            )
+        seen.append(speed)
+    return listed
 
 
 def change_speed(wav, speed, num_samples):

@@ -99,7 +99,7 @@ def _cells(path):
             lines = csv.reader(file)
             heading = next(lines, [])
             places = [heading.index(name) for name in COLUMNS]
-            for cells in lines:
+            for cells in filter(None, lines):  # no blank lines
                 line = lines.line_num
                 row_id, duration, wav, start, stop, speaker = (
                     cells[place] for place in places

@@ -106,8 +106,19 @@ def _manifest_utterances(path):
                         f"spk_id={speaker!r}; want a file in a folder, and a "
                         "speaker without '/'."
                     )
+                if "$data_root" in wav:
+                    raise AttnError(
+                        f"{path} line {rows.line_num}: wav={wav!r}; write the "
+                        "folder in the place of $data_root."
+                    )
                 name = strip_extension(name)
-                found[wav] = Utterance(speaker, session, name, wav)
+                utterance = Utterance(speaker, session, name, wav)
+                if found.setdefault(wav, utterance) != utterance:
+                    raise AttnError(
+                        f"{path} line {rows.line_num}: {wav} is of speaker "
+                        f"{speaker!r} here and of {found[wav].speaker!r} "
+                        "before; in shards a file has one speaker. Cut it."
+                    )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AttnError(f"{path}: cannot be read ({error}).") from None
     except KeyError as error:

@@ -30,7 +30,11 @@ from tqdm import tqdm
 from speechbrain_attn.dataio.headers import SAMPLE_RATE, read_header
 from speechbrain_attn.dataio.manifest import csv_lines, write_together
 from speechbrain_attn.dataio.shard_plan import plan_shards
-from speechbrain_attn.dataio.shards import INDEX_FILE, read_json
+from speechbrain_attn.dataio.shards import (
+    INDEX_FILE,
+    read_index,
+    read_json,
+)
 from speechbrain_attn.errors import AttnError, AudioError
 
 AUDIO_FORMS = ("original", "flac")
@@ -129,7 +133,7 @@ def _claimed(folder):
 
 
 def _begin(folder, settings):
-    """Whether all is written; refuses a folder of something else."""
+    """Whether all is written and whole; refuses a folder of other things."""
     path = os.path.join(folder, INDEX_FILE)
     if not os.path.exists(path):
         own = {".lock", f"{INDEX_FILE}.tmp"}
@@ -141,7 +145,7 @@ def _begin(folder, settings):
             )
         _write_json(path, {"settings": settings, "shards": None})
         return False
-    found = read_json(path)
+    found = read_index(folder)
     for key, value in settings.items():
         theirs = found["settings"].get(key)
         if theirs == value:
@@ -153,7 +157,30 @@ def _begin(folder, settings):
             f"{folder}: was begun with {what}. Give another folder, or remove "
             "this one."
         )
-    return found["shards"] is not None
+    if found["shards"] is None:
+        return False
+    damaged = [
+        stem
+        for shard in found["shards"]
+        if not _is_whole(stem := os.path.join(folder, shard["name"]), shard)
+    ]
+    if not damaged:
+        return True
+    for stem in damaged:  # to be written anew
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(f"{stem}.tar")
+    _write_json(path, {"settings": settings, "shards": None})
+    return False
+
+
+def _is_whole(stem, shard):
+    """Whether a shard is as the index says."""
+    try:
+        return os.path.getsize(f"{stem}.tar") == shard["bytes"] and (
+            os.path.getsize(f"{stem}.json") > 0
+        )
+    except FileNotFoundError:
+        return False
 
 
 def _write_all(shards, options):

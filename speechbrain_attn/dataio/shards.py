@@ -132,7 +132,7 @@ def shard_members(folder):
         The folder is not written to its end, or a shard is missing, cut
         short or not the one of the index.
     """
-    shards = read_json(os.path.join(folder, INDEX_FILE))["shards"]
+    shards = read_index(folder)["shards"]
     if shards is None:
         raise AttnError(
             f"{folder}: its shards are not all there yet; run make_shards.py "
@@ -146,6 +146,18 @@ def shard_members(folder):
             paths[name] = member_path(f"{stem}.tar", offset, size, name)
             digest.update(f"{name}\0{offset}\0{size}\n".encode())
     return paths, digest.hexdigest()
+
+
+def read_index(folder):
+    """Settings and shards of a folder; AttnError for one of another origin."""
+    path = os.path.join(folder, INDEX_FILE)
+    index = read_json(path)
+    if not isinstance(index, dict) or not {"settings", "shards"} <= set(index):
+        raise AttnError(
+            f"{path}: is no index of shards as make_shards.py writes it. "
+            "Rename the file if it is yours."
+        )
+    return index
 
 
 def read_json(path):
@@ -166,11 +178,11 @@ def _check_size(path, num_bytes):
     except OSError as error:
         raise AttnError(
             f"{path}: this shard cannot be read ({error.strerror}); copy it "
-            "again, or write the shards into another folder."
+            "again, or run make_shards.py again, which writes it anew."
         ) from None
     if found != num_bytes:
         raise AttnError(
             f"{path}: has {found:,} bytes, and {INDEX_FILE} says "
             f"{num_bytes:,}. Was it cut short while it was copied? Copy it "
-            "again."
+            "again, or run make_shards.py again, which writes it anew."
         )

@@ -11,20 +11,22 @@ from speechbrain_attn.errors import AttnError
 logger = logging.getLogger(__name__)
 
 
-def set_torn_aside(checkpointer):
+def set_torn_aside(checkpointer, last_name):
     """Rename the folders of checkpoints that were not written to their end.
 
     The host writes the files of a checkpoint one by one into its final
     folder, so a run killed meanwhile leaves a torn one, on which the host
     would stop at every later start. Each becomes ``torn-CKPT+...``, with a
-    warning that names it. Call it when all recoverables are registered.
+    warning that names it.
 
     Arguments
     ---------
     checkpointer : speechbrain.utils.checkpoints.Checkpointer
+    last_name : str
+        What is saved last, since it is registered last.
     """
     for folder in sorted(checkpointer.checkpoints_dir.glob("CKPT*")):
-        flaw = _flaw(folder, list(checkpointer.recoverables)[-1])
+        flaw = _flaw(folder, last_name)
         if flaw is not None:
             aside = folder.with_name(f"torn-{folder.name}")
             folder.rename(aside)

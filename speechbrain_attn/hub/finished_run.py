@@ -66,13 +66,21 @@ class FinishedRun:
     Raises
     ------
     AttnError
-        The model cannot be loaded, or its classifier gives no cosines.
+        The model cannot be loaded, does not tell the classes of its
+        speakers, or has a classifier that gives no cosines.
     """
 
     def __init__(self, modules, source, trust=False):
         self.source = source
         model = load(source, trust=trust, device="cpu")
-        self.encoder = model.hparams.label_encoder
+        self.encoder = getattr(model.hparams, "label_encoder", None)
+        if self.encoder is None:
+            raise AttnError(
+                f"{source}: has no label encoder, which tells the classes of "
+                "its speakers. Start from the folder that a training wrote, "
+                "or make a new classifier with hparams/finetune/"
+                "pretrained.yaml."
+            )
         for name in ("embedding_model", "classifier"):
             modules[name].load_state_dict(model.mods[name].state_dict())
         with torch.no_grad():

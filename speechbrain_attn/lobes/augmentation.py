@@ -3,14 +3,18 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import soundfile
 import torch
 from speechbrain.augment.freq_domain import SpectrogramDrop
 from speechbrain.augment.time_domain import DropChunk, DropFreq, SpeedPerturb
 from torch import nn
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
-from speechbrain_attn.dataio.crops import fit_length, read_crop
+from speechbrain_attn.dataio.crops import (
+    checked_speeds,
+    fit_length,
+    read_crop,
+)
+from speechbrain_attn.dataio.headers import map_files, read_header
 from speechbrain_attn.dataio.tree import AUDIO_EXTENSIONS
 from speechbrain_attn.errors import AttnError, AudioError
 
@@ -37,6 +41,7 @@ def find_audio(folder, key):
         for parent, _, names in os.walk(folder, followlinks=True)
         for name in names
         if name.lower().endswith(AUDIO_EXTENSIONS)
+        and not name.startswith(".")  # macOS leaves such beside each file
     )
     if not paths:
         raise AttnError(
@@ -74,7 +79,7 @@ class WaveformAugmenter(nn.Module):
     Raises
     ------
     AttnError
-        A folder is missing or holds no audio files.
+        A folder is missing or holds no audio files; a speed is none.
     AudioError
         A noise or impulse response cannot be read; the message names it.
 
@@ -103,15 +108,17 @@ class WaveformAugmenter(nn.Module):
         self.snr_high = snr_high
         self.augment_prob = augment_prob
         self.speeds = nn.ModuleList(
-            SpeedPerturb(SAMPLE_RATE, [speed]) for speed in speeds
+            SpeedPerturb(SAMPLE_RATE, [speed])
+            for speed in checked_speeds(speeds, "speeds")
         )
         self.corruptions = []
         if noise_folder is not None:
-            paths = find_audio(noise_folder, "noise_folder")
-            self.noises = [(path, _num_samples(path)) for path in paths]
+            self.noises = _with_lengths(noise_folder, "noise_folder")
             self.corruptions.append(self._add_noise)
         if rir_folder is not None:
-            self.rirs = find_audio(rir_folder, "rir_folder")
+            self.rirs, _ = zip(
+                *_with_lengths(rir_folder, "rir_folder"), strict=True
+            )
             self.corruptions.append(self._add_reverb)
         if drop_freq:
             self.drop_freq = DropFreq()
@@ -250,12 +257,16 @@ class SpecAugment(nn.Module):
         return self.drops(feats.clone())  # the host's part writes in place
 
 
-def _num_samples(path):
-    try:
-        info = soundfile.info(path)
-    except soundfile.SoundFileError as error:
-        raise AudioError(f"{path}: cannot be decoded ({error}).") from None
-    return info.frames * SAMPLE_RATE // info.samplerate
+def _with_lengths(folder, key):
+    """(path, samples at 16 kHz) of the audio of a folder, all of it usable."""
+    paths = find_audio(folder, key)
+    found = list(zip(paths, map_files(read_header, paths, key), strict=True))
+    for path, header in found:
+        if isinstance(header, AudioError):
+            raise AudioError(
+                f"{key}: {path}: {header}. Mend the file, or remove it."
+            )
+    return [(path, header.samples) for path, header in found]
 
 
 def _rms(wavs):

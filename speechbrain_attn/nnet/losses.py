@@ -321,7 +321,8 @@ def _unit_embeddings(embeddings, reduction):
     if embeddings.dim() != 3 or min(embeddings.shape[:2]) < 2:
         raise AttnError(
             "embeddings: want [speakers, utterances, size] with two or more "
-            f"speakers and utterances, got {tuple(embeddings.shape)}."
+            f"speakers and utterances, got {tuple(embeddings.shape)}; raise "
+            "num_speakers or num_utterances of the batches."
         )
     if embeddings.dtype.itemsize < 4:
         embeddings = embeddings.float()

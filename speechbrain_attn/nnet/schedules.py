@@ -13,6 +13,9 @@ from torch import nn
 
 from speechbrain_attn.errors import AttnError
 
+# How names of learned queries end: of heads, and of the hops of self-attention.
+QUERIES = ("query", "pooling.scorer.2.weight")
+
 
 def set_learning_rate(optimizer, lr):
     """Give every parameter group ``lr`` times its own ``lr_factor``, if any.
@@ -58,10 +61,10 @@ def spare_from_decay(optimizer, modules):
     """Take weight decay off the parameters that it does no good to.
 
     Biases, the weights of norms and temperatures, which are vectors or single
-    numbers, and the learned queries of attention (parameters whose name ends
-    in "query"): their size is the sharpness of the softmax, and decay would
-    draw it towards plain averaging. They get groups of their own, with the
-    ``lr_factor`` of the group that they were in.
+    numbers, and the learned queries of attention (``QUERIES``): their size is
+    the sharpness of the softmax, and decay would draw it towards plain
+    averaging. They get groups of their own, with the ``lr_factor`` of the group
+    that they were in.
 
     Arguments
     ---------
@@ -84,7 +87,7 @@ def spare_from_decay(optimizer, modules):
         id(parameter)
         for module in modules
         for name, parameter in module.named_parameters()
-        if parameter.dim() < 2 or name.endswith("query")
+        if parameter.dim() < 2 or name.endswith(QUERIES)
     }
     for group in list(optimizer.param_groups):
         moved = [one for one in group["params"] if id(one) in spared]

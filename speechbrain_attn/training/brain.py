@@ -65,6 +65,16 @@ class ResumableBrain(sb.Brain):
                 "one, with --average_checkpoints=1 or --ema_decay=null."
             )
 
+    def begin_from(self, start, *arguments):
+        """Call ``start.begin`` for a run that has no whole checkpoint.
+
+        ``start`` None: the YAML has no start. Torn checkpoints are set aside.
+        """
+        # The host registers the optimiser after all else.
+        run_on_main(set_torn_aside, args=[self.checkpointer, "optimizer"])
+        if start is not None and self.checkpointer.find_checkpoint() is None:
+            run_on_main(start.begin, args=arguments)
+
     def option(self, key):
         """Value of a key that the YAML file may leave out or set to null."""
         return getattr(self.hparams, key, None)
@@ -79,9 +89,9 @@ class ResumableBrain(sb.Brain):
             )
             self.checkpointer.add_recoverable("average", self.average)
         self.init_optimizers()
-        run_on_main(set_torn_aside, args=[self.checkpointer])
-        recover(self.checkpointer)
-        if self._optimizer_step_limit_exceeded:
+        found = recover(self.checkpointer)
+        ended = found is not None and found.meta["end-of-epoch"]
+        if ended and self._optimizer_step_limit_exceeded:
             # The host would log and save one more epoch, of no batches.
             counter = self.hparams.epoch_counter
             counter.limit = counter.current
@@ -242,15 +252,18 @@ class ResumableBrain(sb.Brain):
         if planned is None:
             return
         steps = self.hparams.epoch_counter.limit * num_batches
+        mend = f"--total_steps={steps}"
         if self.optimizer_step_limit is not None:
-            limit = self.optimizer_step_limit * self.grad_accumulation_factor
-            steps = min(steps, limit)
+            factor = self.grad_accumulation_factor
+            steps = min(steps, self.optimizer_step_limit * factor)
+            mend = f"--total_steps={steps}"
+            if factor > 1:  # where the limit may be a reference to the plan
+                mend = f"--optimizer_step_limit={planned // factor}"
         if abs(planned - steps) > 0.1 * steps:
             logger.warning(
                 "total_steps=%d plans the learning rate, and this run has "
-                "about %d steps; set --total_steps=%d to have the rate come "
-                "down.",
+                "about %d steps; set %s to have the rate come down.",
                 planned,
                 steps,
-                steps,
+                mend,
             )

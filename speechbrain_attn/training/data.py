@@ -138,6 +138,12 @@ def read_training_data(hparams):
 def _speeds(hparams, num_speakers):
     """Percents of all speeds, for which the classifier must have classes."""
     speeds = all_speeds(hparams.get("speaker_speeds") or [])
+    if len(speeds) > 1 and hparams.get("speeds"):
+        raise AttnError(
+            f"speeds={hparams['speeds']} and speaker_speeds={speeds[1:]}: a "
+            "crop would be played at the product of two speeds, whoever its "
+            "speaker is. Take one: --speeds=[] or --speaker_speeds=[]."
+        )
     wanted = num_speakers * len(speeds)
     found = hparams.get("num_classes", num_speakers)
     if "out_n_neurons" in hparams and found != wanted:
@@ -195,9 +201,10 @@ def loader_options(hparams, data, device_type):
         **hparams["dataloader_options"],
         "collate_fn": collate,
     }
-    of_batches = ("batch_size", "shuffle")
+    # The sampler has the first two, and never leaves a row out.
+    of_batches = ("batch_size", "shuffle", "drop_last")
     shared = {key: options[key] for key in options if key not in of_batches}
     return (
         {**shared, "batch_sampler": data.sampler},
-        {**options, "shuffle": False},
+        {**options, "shuffle": False, "drop_last": False},
     )

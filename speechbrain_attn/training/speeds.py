@@ -13,9 +13,7 @@ import io
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 
-from speechbrain_attn.errors import AttnError
-
-SLOWEST, FASTEST = 50, 200
+from speechbrain_attn.dataio.crops import checked_speeds
 
 
 def all_speeds(speaker_speeds):
@@ -29,25 +27,14 @@ def all_speeds(speaker_speeds):
     Raises
     ------
     AttnError
-        One is no whole number of percent between 50 and 200, or there twice.
+        As ``checked_speeds``; 100 is there without being named.
 
     Example
     -------
     >>> all_speeds([90, 110])
     [100, 90, 110]
     """
-    if not isinstance(speaker_speeds, list | tuple):
-        speaker_speeds = [speaker_speeds]
-    speeds = [100, *speaker_speeds]
-    for place, speed in enumerate(speeds):
-        fits = isinstance(speed, int) and SLOWEST <= speed <= FASTEST
-        if not fits or speed in speeds[:place]:
-            raise AttnError(
-                f"speaker_speeds={list(speaker_speeds)}: want whole numbers "
-                f"of percent from {SLOWEST} to {FASTEST}, each once and none "
-                "100, which is always there; for example [90, 110]."
-            )
-    return speeds
+    return [100, *checked_speeds(speaker_speeds, "speaker_speeds", (100,))]
 
 
 def num_classes(num_speakers, speaker_speeds):

@@ -4,23 +4,25 @@ import os
 
 import torch
 
-# Runs a script that kills its own process, as kill -9 does, when the batch of
-# the given number (over all epochs) is about to be trained.
+# Runs a script that kills its own process, as kill -9 does, when a method of
+# SpeechBrain's Brain (fit_batch, where none is named) is about to be called for
+# the given time: "7" is the seventh batch over all epochs.
 KILLER = """\
 import os, runpy, signal, sys
 import speechbrain
 
-left = int(sys.argv[1])
-fit_batch = speechbrain.Brain.fit_batch
+left, _, name = sys.argv[1].partition(":")
+left, name = int(left), name or "fit_batch"
+method = getattr(speechbrain.Brain, name)
 
-def fit_or_die(brain, batch):
+def do_or_die(brain, *given, **named):
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return fit_batch(brain, batch)
+    return method(brain, *given, **named)
 
-speechbrain.Brain.fit_batch = fit_or_die
+setattr(speechbrain.Brain, name, do_or_die)
 sys.argv = sys.argv[2:]
 sys.path[0] = os.path.dirname(sys.argv[0])
 runpy.run_path(sys.argv[0], run_name="__main__")

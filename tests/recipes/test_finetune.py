@@ -1,9 +1,11 @@
 """Fine-tuning a pretrained model by the training script and its YAML."""
 
 import re
+import signal
 
 import pytest
 import torch
+from killed_runs import KILLER
 from pretrained_folders import write_host_folder
 from recipe_runs import RECIPE, ROOT, options, run, run_many
 from speechbrain.inference.speaker import EncoderClassifier
@@ -84,6 +86,51 @@ def test_frozen_to_the_end_only_the_classifier_learns(finetuned, pretrained):
     model = finetuned["frozen"] / "model"
     assert differing(weights(pretrained), weights(model)) == set()
     assert weights(model, "classifier")["weight"].shape == (6, 6)
+
+
+def test_killed_in_the_first_checkpoint_it_starts_anew(
+    finetuned, tiny_finetune, tmp_path
+):
+    """Of which the host leaves no more than an empty CKPT.yaml."""
+    torn = tmp_path / "save" / "CKPT+2026-01-01+00-00-00+00"
+    torn.mkdir(parents=True)
+    (torn / "CKPT.yaml").touch()
+    given = {**tiny_finetune, "output_folder": tmp_path, "frozen_steps": 3}
+    done = run(SCRIPT, YAML, *options(given))
+    assert done.returncode == 0, done.stdout
+    assert "CKPT.yaml is missing or broken" in done.stdout
+    for name in ("embedding_model", "classifier"):
+        ours = weights(tmp_path / "model", name)
+        assert not differing(ours, weights(finetuned["own"] / "model", name))
+
+
+def test_killed_in_the_last_validation_it_still_ends(
+    tiny_finetune, validation_trials, tmp_path
+):
+    """After a checkpoint at the very last step, in the middle of an epoch."""
+    overrides = {
+        **tiny_finetune,
+        "total_steps": 12,  # two of the second epoch
+        "min_epoch_steps": 1,
+        "ckpt_interval_minutes": 0,
+        "ckpt_interval_steps": 2,
+        "validation_file": validation_trials,
+        "average_checkpoints": 2,
+    }
+    killer = tmp_path / "killer.py"
+    killer.write_text(KILLER)
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    train = [SCRIPT, YAML, *options({**overrides, "output_folder": broken})]
+    done = run(killer, "2:_fit_valid", *train)
+    assert done.returncode == -signal.SIGKILL, done.stdout
+    done = run(*train)
+    assert done.returncode == 0, done.stdout
+    done = run(SCRIPT, YAML, *options({**overrides, "output_folder": whole}))
+    assert done.returncode == 0, done.stdout
+    assert not differing(weights(broken / "model"), weights(whole / "model"))
+    for folder in (broken, whole):
+        log = (folder / "train_log.txt").read_text()
+        assert len(log.splitlines()) == 2
 
 
 def report(folder):

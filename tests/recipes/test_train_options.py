@@ -39,7 +39,6 @@ def tiny_classifier(tiny_run):
         "total_steps": 20,
         "precision": "fp32",
         "noise_folder": tiny_run["data_folder"],
-        "speeds": "[95,100]",
         "speaker_speeds": "[90,110]",
         "spec_masks": 1,
         "num_sub_centres": 2,
@@ -131,7 +130,9 @@ def test_decay_spares_vectors_and_queries(trained):
         for key, value in network.items()
         if value.dim() == 1 and "running" not in key
     ]
-    assert len(optimizer["param_groups"][1]["params"]) == len(vectors)
+    # And the query of its one hop.
+    spared = optimizer["param_groups"][1]["params"]
+    assert len(spared) == len(vectors) + 1
 
 
 def test_ge2e_hears_speeds_as_speakers_and_averages_epochs(tmp_path, tiny_ge2e):
@@ -167,6 +168,11 @@ def test_large_margin_goes_on_with_network_and_classifier(
     words = {**tiny_xvector, "number_of_epochs": 1, "output_folder": xvector}
     done = run(SCRIPT, HPARAMS / "baselines/xvector.yaml", *options(words))
     assert done.returncode == 0, done.stdout
+    no_classes = shutil.copytree(trained / "model", tmp_path / "no_classes")
+    yaml = (no_classes / "hyperparams.yaml").read_text()
+    lines = [x for x in yaml.splitlines() if "label_encoder" not in x]
+    assert len(lines) < len(yaml.splitlines())
+    (no_classes / "hyperparams.yaml").write_text("\n".join(lines))
     overrides = {
         key: value for key, value in tiny_run.items() if key != "out_n_neurons"
     }
@@ -177,6 +183,7 @@ def test_large_margin_goes_on_with_network_and_classifier(
         "fewer": {"data_folder": data},
         "xvector": {"finished_run": xvector / "model"},
         "none": {"finished_run": tmp_path / "none"},
+        "no_classes": {"finished_run": no_classes},
     }
     lines = [
         [
@@ -186,7 +193,7 @@ def test_large_margin_goes_on_with_network_and_classifier(
         for name, more in cases.items()
     ]
     done = run_many(SCRIPT, lines)
-    assert [code for code, _ in done] == [0, 0, 2, 2, 2], done
+    assert [code for code, _ in done] == [0, 0, 2, 2, 2, 2], done
     for name in ("embedding_model", "classifier"):
         start = model_weights(trained, name)
         still = model_weights(tmp_path / "still", name)
@@ -202,6 +209,7 @@ def test_large_margin_goes_on_with_network_and_classifier(
         r"'id10004' of data_folder is class 1 there and 0 here\. Train on",
         r"xvector/model: its Classifier gives no cosines",
         r"none: folder not found",
+        r"no_classes: has no label encoder, which tells the classes",
     ]
     for (_, said), message in zip(done[2:], says, strict=True):
         assert re.search(message, said.strip().splitlines()[-1]), said
@@ -216,6 +224,10 @@ def test_options_that_cannot_be_met_are_refused_with_a_sentence(
         ("speaker_speeds", "[90,100]", r"speaker_speeds=\[90, 100\]: want"),
         ("speaker_speeds", "[0.9]", r"speaker_speeds=\[0\.9\]: want whole"),
         ("speaker_speeds", 0, r"speaker_speeds=\[0\]: want whole numbers"),
+        ("speeds", "[90,100]", r"the product of two speeds, .* Take one: --sp"),
+        ("speeds", 90, r"speeds=90 and speaker_speeds=\[90, 110\]: a crop"),
+        ("speeds", "[0.9]", r"speeds=\[0\.9\]: want whole numbers of percent"),
+        ("verification_file", "null", r"verification_file must be given: a t"),
         ("num_classes", 6, r"num_classes=6: .* make 18 classes of 6 speakers"),
         ("num_sub_centres", 0, r"num_sub_centres=0: want a whole number, 1"),
         ("top_k", -1, r"top_k=-1: want a whole number, 0 for no penalty"),

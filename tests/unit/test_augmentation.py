@@ -176,10 +176,26 @@ def test_bad_folders_are_named_with_their_key(tmp_path, key):
         WaveformAugmenter(**{key: str(tmp_path)})
 
 
-def test_a_broken_noise_is_named(tmp_path):
-    (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    with pytest.raises(AudioError, match=r"broken\.wav: cannot be decoded"):
-        WaveformAugmenter(str(tmp_path))
+@pytest.mark.parametrize("key", ["noise_folder", "rir_folder"])
+def test_a_broken_file_is_named_before_it_is_drawn(tmp_path, key):
+    soundfile.write(tmp_path / "good.wav", np.ones(160) / 2, 16000)
+    (tmp_path / "._good.wav").write_bytes(b"of the Finder")
+    WaveformAugmenter(**{key: str(tmp_path)})
+    soundfile.write(tmp_path / "none.wav", np.ones(0), 16000)
+    says = rf"{key}: .*none\.wav: the file holds no samples\. Mend the file"
+    with pytest.raises(AudioError, match=says):
+        WaveformAugmenter(**{key: str(tmp_path)})
+
+
+@pytest.mark.parametrize("speeds", [[0.9], [0], [90, 90], "90"])
+def test_speeds_that_are_none_are_refused(speeds):
+    with pytest.raises(AttnError, match="^speeds=.*want whole numbers of perc"):
+        WaveformAugmenter(speeds=speeds)
+
+
+def test_one_speed_may_stand_alone(wavs):
+    out, _ = WaveformAugmenter(speeds=90)(wavs, LENGTHS)
+    assert out.shape == wavs.shape and not torch.equal(out, wavs)
 
 
 def test_spec_augment_masks_bands_within_its_widths():

@@ -295,6 +295,10 @@ def test_what_does_not_belong_together_is_refused(tmp_path, source, killed):
 def test_bad_sources_and_options_are_refused(tmp_path, source, folder):
     manifest = tmp_path / "m.csv"
     manifest.write_text("ID,wav\n1,x.wav\n")
+    two = tmp_path / "t.csv"
+    two.write_text("ID,wav,spk_id\n1,a/x.wav,s\n2,a/x.wav,r\n")
+    root = tmp_path / "r.csv"
+    root.write_text("ID,wav,spk_id\n1,$data_root/a/x.wav,s\n")
     nameless = tmp_path / "o.csv"
     nameless.write_text("ID,wav,spk_id\n1,a/x.wav,s\n2,a/x.wav,\n")
     broken = tmp_path / "broken"
@@ -308,6 +312,8 @@ def test_bad_sources_and_options_are_refused(tmp_path, source, folder):
         (tmp_path / "n.csv", {}, r"n\.csv: cannot be read"),
         (manifest, {}, r"m\.csv: has no column 'spk_id'"),
         (nameless, {}, r"o\.csv line 3: wav='a/x\.wav' and spk_id=''; want"),
+        (two, {}, r"line 3: a/x\.wav is of speaker 'r' here and of 's' before"),
+        (root, {}, r"line 2: wav='\$data_root/.*; write the folder in the pla"),
         (broken, {}, r"none of 1 files can be read, such as .*x\.wav"),
         (full, {}, r"full: lies in shards already, such as .*@"),
         (source, {"audio": "mp3"}, r"audio='mp3'; want one of original, flac"),
@@ -337,9 +343,13 @@ def test_broken_shards_are_refused_by_name(source, folder):
         read_waveform(path)
     with pytest.raises(AudioError, match="No such file"):
         read_header(path)
-    tar.write_bytes(body)
+    shards(source, folder)  # the same command writes it anew
+    assert tar.read_bytes() == body
     index.write_text("{")
     with pytest.raises(AttnError, match=r"000002\.json: this index of shards"):
+        find_utterances(str(folder))
+    (folder / "shards.json").write_text('{"shards": 3}')
+    with pytest.raises(AttnError, match=r"shards\.json: is no index of shards"):
         find_utterances(str(folder))
 
 

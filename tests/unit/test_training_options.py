@@ -12,6 +12,7 @@ from speechbrain_attn.dataio.rows import ManifestRows
 from speechbrain_attn.dataio.sampling import Crop, CropDataset
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.lobes.models.double_mha import DoubleMHA
+from speechbrain_attn.lobes.models.self_attentive_tdnn import SelfAttentiveTDNN
 from speechbrain_attn.nnet.losses import GE2E
 from speechbrain_attn.nnet.schedules import regroup, spare_from_decay
 from speechbrain_attn.training.options import OPTIONS, options_page
@@ -143,6 +144,15 @@ def test_a_speaker_at_another_speed_has_another_class(tone, tmp_path):
         assert example["spk_id_encoded"] == numbers[row] == 7 * speed + speaker
         pitch = torch.fft.rfft(example["sig"]).abs().argmax()
         assert pitch == [400, 360, 440][speed]
+
+
+def test_queries_of_hops_are_spared_from_decay():
+    network = SelfAttentiveTDNN(16, channels=(8, 8, 8, 8), num_hops=3)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.3)
+    spare_from_decay(optimizer, [network])
+    spared = optimizer.param_groups[1]["params"]
+    queries = [one for one in spared if one.dim() > 1]
+    assert [one.shape for one in queries] == [(3, 128)]
 
 
 def test_decay_is_taken_off_vectors_and_queries_only():
