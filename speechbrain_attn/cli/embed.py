@@ -19,6 +19,7 @@ from speechbrain_attn.cli.common import (
     say,
 )
 from speechbrain_attn.cli.recordings import (
+    AUDIO_EXTENSIONS,
     audio_paths,
     embed_files,
     file_of,
@@ -66,13 +67,18 @@ def embed(
     Those in a folder are named by their path in it, without extension, as
     trial lists name them; others as they are given.
     """
-    if output is not None and output.suffix in _OTHER_FILES:
+    if output is not None and output.suffix.lower() in _OTHER_FILES:
         raise AttnError(
             f"--output {output}: embeddings go into a folder, or into a file "
             "that ends in .npz; without --output they are printed."
         )
     named = _named(files)
-    to_store = output is not None and output.suffix != ".npz"
+    to_store = output is not None and output.suffix.lower() != ".npz"
+    if to_store and "-" in named.values():
+        raise AttnError(
+            f"--output {output}: a recording on standard input goes into a "
+            "FILE.npz, or is printed."
+        )
     speaker_model = load_model(model, trust, device)
     if output is not None:
         _make_room(output if to_store else output.parent)
@@ -100,15 +106,14 @@ def embed(
 
 def _named(files):
     """Utterance -> path of its file."""
-    from speechbrain_attn.dataio.tree import strip_extension
-
     named = {}
     for argument in files:
         for path in audio_paths([argument]):
             name = path
             if os.path.isdir(argument):
                 name = os.path.relpath(path, argument)
-            name = strip_extension(name)
+            stem, extension = os.path.splitext(name)
+            name = stem if extension.lower() in AUDIO_EXTENSIONS else name
             if named.get(name, path) != path:
                 raise AttnError(
                     f"{named[name]} and {path}: would both be named {name}. "
@@ -146,6 +151,7 @@ def _to_store(output, named, model, anyway, quiet):
         *network_of(model),
         device=model.device,
         progress=not quiet,
+        knows_states=True,
     )
     for path, reason in left_out(store).items():
         refused[path] = reason

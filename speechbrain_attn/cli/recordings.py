@@ -61,9 +61,13 @@ def _expanded(name):
     if os.path.exists(name) or not glob.has_magic(name):
         return [name]
     found = sorted(glob.glob(name, recursive=True))
+    files = [path for path in found if not os.path.isdir(path)]
+    if files:
+        return files
     if not found:
         raise AttnError(f"{name}: no file fits this pattern.")
-    return [path for path in found if not os.path.isdir(path)]
+    # Folders alone: as the shell would have named them.
+    return [path for folder in found for path in _files_below(folder)]
 
 
 def _files_below(folder):
@@ -221,6 +225,14 @@ def _header(path):
         return read_header(file_of(path))
     except AudioError:
         return None  # decoding the file says what is wrong with it, if anything
+
+
+def seconds_of(path, model):
+    """Duration of an audio file that can be read."""
+    header = _header(path)
+    if header is not None:
+        return header.duration
+    return len(model.load_audio(file_of(path))) / model.sample_rate
 
 
 def _say_what_is_done(path, header, sample_rate):

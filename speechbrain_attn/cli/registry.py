@@ -107,9 +107,10 @@ def identify(
     from speechbrain_attn.inference.registry import Registry
     from speechbrain_attn.inference.voice_index import voice_search
 
-    Registry.open(registry).close()  # before a model is loaded for nothing
+    with Registry.open(registry) as voices:
+        voices.refuse_empty()  # before a model is loaded for nothing
     speaker_model = load_model(model, trust, device)
-    with Registry.open(registry, _fingerprint(speaker_model)) as voices:
+    with Registry.open(registry, speaker_model.sha256) as voices:
         search = voice_search(voices)
         rule = open_set_rule(search, voices, speaker_model.calibration, far)
         embeddings, refused = embed_files(
@@ -216,7 +217,7 @@ def _embedded(files, registry, model, trust, device, anyway, quiet):
 
     paths = audio_paths(files)
     speaker_model = load_model(model, trust, device)
-    sha256 = _fingerprint(speaker_model)
+    sha256 = speaker_model.sha256
     if (registry / FILE).exists():
         # Before hours of work for nothing.
         Registry.open(registry, sha256).close()
@@ -227,13 +228,6 @@ def _made(registry, sha256, embeddings):
     from speechbrain_attn.inference.registry import Registry
 
     return Registry.create(registry, sha256, _matrix(embeddings).shape[1])
-
-
-def _fingerprint(model):
-    from speechbrain_attn.hub.fingerprint import network_sha256
-    from speechbrain_attn.hub.folder import NETWORK_PARTS
-
-    return network_sha256(model.mods[name] for name in NETWORK_PARTS)
 
 
 def _matrix(embeddings):

@@ -17,7 +17,7 @@ from speechbrain_attn.cli.common import (
 from speechbrain_attn.cli.recordings import (
     audio_paths,
     embed_files,
-    file_of,
+    seconds_of,
 )
 from speechbrain_attn.errors import AttnError
 
@@ -75,7 +75,7 @@ def verify(
     calibration, the log-likelihood ratio, the probability of one speaker and
     a decision, with what they mean.
     """
-    from speechbrain_attn.inference.verification import Judge, calibration_of
+    from speechbrain_attn.inference.verification import Judge
 
     first, *others = audio_paths([a])
     if others:
@@ -85,7 +85,7 @@ def verify(
         )
     tests = audio_paths(b)
     speaker_model = load_model(model, trust, device)
-    judge = Judge(calibration_of(speaker_model), prior, threshold)
+    judge = Judge(speaker_model.own_calibration(), prior, threshold)
     embeddings, refused = embed_files(
         [first, *(path for path in tests if path != first)],
         speaker_model,
@@ -95,7 +95,7 @@ def verify(
     if first in refused:
         raise AttnError(f"{first}: was refused, so nothing is compared.")
     tests = [path for path in tests if path in embeddings]
-    verdicts = _verdicts(judge, embeddings, first, tests)
+    verdicts = _verdicts(judge, embeddings, first, tests, speaker_model)
     if json:
         print_json(_as_json(judge, first, verdicts, refused))
     else:
@@ -104,20 +104,17 @@ def verify(
     exit_if_refused(refused, verdicts)
 
 
-def _verdicts(judge, embeddings, first, tests):
+def _verdicts(judge, embeddings, first, tests, model):
     """Path -> verdict on it and the first recording."""
     import numpy as np
 
-    from speechbrain_attn.dataio.headers import read_header
     from speechbrain_attn.scoring.cosine import cosine_scores
 
     verdicts = {}
     for path in tests:
         durations = None
         if judge.takes_durations:
-            durations = [
-                read_header(file_of(one)).duration for one in (first, path)
-            ]
+            durations = [seconds_of(one, model) for one in (first, path)]
         sides = np.stack([embeddings[first], embeddings[path]])
         cosine = cosine_scores(sides, np.array([0]), np.array([1]))[0]
         verdicts[path] = judge.verdict(float(cosine), durations)

@@ -7,11 +7,9 @@ import soundfile
 import soxr
 import torch
 
-from speechbrain_attn.dataio.headers import SAMPLE_RATE
+from speechbrain_attn.dataio.headers import DECODED_BY_AV, SAMPLE_RATE
 from speechbrain_attn.dataio.shards import open_audio, stored_in
 from speechbrain_attn.errors import AudioError
-
-DECODED_BY_AV = (".m4a", ".mp4", ".aac")
 
 
 def read_waveform(path, start=0, stop=None, sample_rate=SAMPLE_RATE):

@@ -7,8 +7,8 @@ import soundfile
 import soxr
 import torch
 
-from speechbrain_attn.dataio.audio import DECODED_BY_AV, av_blocks
-from speechbrain_attn.dataio.headers import SAMPLE_RATE
+from speechbrain_attn.dataio.audio import av_blocks
+from speechbrain_attn.dataio.headers import DECODED_BY_AV, SAMPLE_RATE
 from speechbrain_attn.dataio.shards import open_audio, stored_in
 from speechbrain_attn.errors import AudioError
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from speechbrain_attn.dataio.shards import open_audio, stored_in
 from speechbrain_attn.errors import AudioError
 
+DECODED_BY_AV = (".m4a", ".mp4", ".aac")
 SAMPLE_RATE = 16000  # samples per second, everywhere in this package
 
 # Headers of cached files are read faster by one thread than by several, but
@@ -71,7 +72,7 @@ def read_header(path):
         if os.path.getsize(stored_in(path)) == 0:
             raise AudioError("the file is empty")
         with open_audio(path) as source:
-            if path.lower().endswith(".m4a"):
+            if path.lower().endswith(DECODED_BY_AV):
                 header = _m4a_header(source)
             else:
                 header = _soundfile_header(source)

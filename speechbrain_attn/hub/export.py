@@ -69,8 +69,9 @@ def export(
     Raises
     ------
     AttnError
-        The run is not finished, evaluations have no results, ``model_folder``
-        holds something else, the model does not load, or an upload fails.
+        The run is not finished, evaluations have no results or those of
+        another model, ``model_folder`` holds something else, the model does
+        not load, or an upload fails.
     """
     run, folder = Path(output_folder), Path(model_folder).absolute()
     trained = _trained_model(run)
@@ -83,7 +84,7 @@ def export(
         with tempfile.TemporaryDirectory(
             prefix=".export-", dir=folder.parent
         ) as place:
-            new = Path(place, folder.name)
+            new = Path(place, "new", folder.name)
             shutil.copytree(trained, new)
             parts = _write_parts(new, found, attention_picture, standalone)
             card = CardInput(
@@ -158,14 +159,22 @@ def _refuse_target(folder, trained):
         raise AttnError(
             f"{folder}: is the run's own model; choose another folder."
         )
-    known = (folder / "hyperparams.yaml").is_file()
-    if folder.exists() and not (folder.is_dir() and known):
+    if folder.resolve() in trained.resolve().parents:
+        raise AttnError(f"{folder}: holds the run; choose another folder.")
+    if folder.exists() and not _is_model_folder(folder):
         raise AttnError(
             f"{folder}: is there already and is no model folder, so it is not "
             "replaced; choose another, or remove it."
         )
-    if folder.resolve() in trained.resolve().parents:
-        raise AttnError(f"{folder}: holds the run; choose another folder.")
+
+
+def _is_model_folder(folder):
+    """Whether it is one, and no run's: those hold a hyperparams.yaml, too."""
+    weights = any(
+        (folder / f"embedding_model.{kind}").is_file()
+        for kind in ("ckpt", "safetensors")
+    )
+    return weights and (folder / "hyperparams.yaml").is_file()
 
 
 def _write_parts(folder, evaluations, attention_picture, standalone):
@@ -181,10 +190,25 @@ def _write_parts(folder, evaluations, attention_picture, standalone):
     # Strictly, so that nobody else is the first to find what is missing. The
     # run's own YAML may name classes of its user's.
     model = load(folder, trust=True, device="cpu")
+    model.own_calibration()
+    for one in evaluations:
+        _refuse_other_model(one, model.sha256)
     return parts | {
         "network": model.mods.embedding_model,
         "sample_rate": model.sample_rate,
     }
+
+
+def _refuse_other_model(evaluation, sha256):
+    """Raise for results that say that another model made them."""
+    settings = evaluation.results.get("conditions", {}).get("settings", {})
+    other = settings.get("model_sha256", sha256)
+    if other != sha256:
+        raise AttnError(
+            f"{evaluation.folder}: holds results of another model (sha256 "
+            f"{other[:12]}, and this one has {sha256[:12]}). Score the list "
+            "with this model, or leave or move the folder out."
+        )
 
 
 def _write_safetensors(folder):

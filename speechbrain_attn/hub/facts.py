@@ -80,6 +80,7 @@ def run_facts(output_folder):
                 ("noise_folder", "noise"),
                 ("rir_folder", "rooms"),
                 ("speeds", "speed"),
+                ("speaker_speeds", "speeds as other speakers"),
                 ("spec_masks", "masks in the features"),
             )
             if keys.get(key)
@@ -114,7 +115,8 @@ def find_evaluations(output_folder, more=()):
     Raises
     ------
     AttnError
-        One of ``more`` holds no results, or results cannot be read.
+        One of ``more`` holds no results, results cannot be read, or two are
+        of lists of one name.
     """
     folder = Path(output_folder)
     # As deep as the demo has them, in verification/<list>.
@@ -125,6 +127,16 @@ def find_evaluations(output_folder, more=()):
     found = [Evaluation(p.parent, _results(p)) for p in by_place.values()]
     # The model folder of an earlier export holds a list of results.
     found = [one for one in found if one.results is not None]
+    places = {}
+    for one in found:
+        what = one.name, one.results["scoring"]
+        if what in places:
+            raise AttnError(
+                f"{one.folder} and {places[what]}: are both of a list "
+                f"{one.name} and its {what[1]} scores; leave one out, or "
+                "rename its list and score it again."
+            )
+        places[what] = one.folder
     return sorted(found, key=lambda one: (one.name, str(one.folder)))
 
 

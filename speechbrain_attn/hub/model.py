@@ -1,11 +1,15 @@
 """A loaded model: waveforms or files to embeddings, scores and decisions."""
 
+import functools
+
 import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
 from speechbrain_attn.dataio.batching import padded_features
 from speechbrain_attn.errors import AttnError, TooShortError
+from speechbrain_attn.hub.fingerprint import network_sha256
+from speechbrain_attn.hub.folder import NETWORK_PARTS
 from speechbrain_attn.lobes.features import batch_features
 
 
@@ -33,6 +37,22 @@ class SpeakerModel(SpeakerRecognition):
         super().__init__(modules=modules, hparams=hparams, run_opts=options)
         self.calibration = calibration
         self.sample_rate = hparams.get("sample_rate", SAMPLE_RATE)
+
+    @functools.cached_property
+    def sha256(self):
+        """Hash of the network, by which stores and calibrations know it."""
+        return network_sha256(self.mods[part] for part in NETWORK_PARTS)
+
+    def own_calibration(self):
+        """The calibration, or None; AttnError for one of another model."""
+        if self.calibration is not None:
+            try:
+                self.calibration.refuse_others("cosine", self.sha256)
+            except AttnError as error:
+                raise AttnError(
+                    f"the model's calibration.json {error}"
+                ) from None
+        return self.calibration
 
     def encode_batch(self, wavs, wav_lens=None, normalize=False):
         """Embeddings [batch, 1, embedding_size] of waveforms.
@@ -100,7 +120,8 @@ class SpeakerModel(SpeakerRecognition):
 
     def _embed_features(self, feats, lengths):
         feats = self.mods.mean_var_norm(feats, lengths)
-        return self.mods.embedding_model(feats, lengths)
+        embeddings = self.mods.embedding_model(feats, lengths)
+        return embeddings.reshape(len(feats), 1, -1)  # ResNet's lack the 1
 
     def _shortest_samples(self):
         """Fewest samples that the network takes; halves what may be."""
@@ -130,15 +151,17 @@ class SpeakerModel(SpeakerRecognition):
 
         ``threshold`` is of the cosine; None takes the one at the equal error
         rate of the model's calibration, and raises AttnError where it has
-        none. The other arguments are as in ``encode_batch``.
+        none or that of another model. The other arguments are as in
+        ``encode_batch``.
         """
-        if threshold is None and self.calibration is None:
+        calibration = self.own_calibration() if threshold is None else None
+        if threshold is None and calibration is None:
             raise AttnError(
                 "threshold: this model has no calibration.json to take one "
                 "from; give a threshold that was chosen on trials like yours."
             )
         if threshold is None:
-            threshold = self.calibration.thresholds["eer"].score
+            threshold = calibration.thresholds["eer"].score
         return super().verify_batch(
             wavs1, wavs2, wav1_lens, wav2_lens, threshold
         )

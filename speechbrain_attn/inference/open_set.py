@@ -56,6 +56,7 @@ def open_set_rule(search, registry, calibration, far):
         raise AttnError(
             f"far: want a false-accept rate between 0 and 1, got {far}."
         )
+    registry.refuse_empty()
     cohort = registry.cohort()
     if len(cohort):
         nearest = search.search(cohort, top=1)

@@ -130,6 +130,14 @@ class Registry:
         """Enrolled speakers."""
         return self.num_voices()
 
+    def refuse_empty(self):
+        """Raise an AttnError if nobody is enrolled."""
+        if not len(self):
+            raise AttnError(
+                f"{self.folder}: nobody is enrolled; `speechbrain-attn enroll "
+                f"NAME FILES... --registry {self.folder}` does it."
+            )
+
     def add(self, names, embeddings):
         """Enrol utterances, of new speakers or of known ones.
 

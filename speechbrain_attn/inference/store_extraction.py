@@ -13,7 +13,11 @@ from torch import distributed
 from speechbrain_attn.dataio.headers import SAMPLE_RATE
 from speechbrain_attn.dataio.manifest import csv_lines
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.hub.fingerprint import files_sha256, network_sha256
+from speechbrain_attn.hub.fingerprint import (
+    file_states_sha256,
+    files_sha256,
+    network_sha256,
+)
 from speechbrain_attn.inference.buckets import (
     header_lengths,
     length_buckets,
@@ -42,6 +46,7 @@ _OTHER = {
     "embedding_model": "another network",
     "model_sha256": "another model or other weights",
     "files_sha256": "another list of files",
+    "file_states_sha256": "audio files that were changed since",
 }
 
 
@@ -55,14 +60,16 @@ def extract_to_store(
     on_error="skip",
     progress=True,
     precision="fp32",
+    knows_states=False,
 ):
     """Embed audio files into a folder, going on from what is there.
 
     A killed run loses the few batches in hand; the same call goes on, and the
     store is the same, to the bit, as that of a run from start to end. A
     finished store is opened: files are told apart by their paths, so give
-    another folder for audio that was replaced. Where ``torch.distributed`` is
-    initialised, all processes of the group must call this, and share the work.
+    another folder for audio that was replaced, or ``knows_states``. Where
+    ``torch.distributed`` is initialised, all processes of the group must call
+    this, and share the work.
 
     Arguments
     ---------
@@ -75,6 +82,8 @@ def extract_to_store(
         ``left_out.csv`` and goes on; "stop" raises at the first of them.
     progress : bool
         True shows a bar, if stderr is a terminal.
+    knows_states : bool
+        True tells files apart by their sizes and times of change, too.
 
     Returns
     -------
@@ -101,6 +110,8 @@ def extract_to_store(
         "files_sha256": files_sha256(files),
         **batch_settings(device, precision),
     }
+    if knows_states:
+        settings["file_states_sha256"] = file_states_sha256(files)
     is_main = _place_in_group()[0] == 0
     with writing(folder), _locked(folder):
         if is_main:

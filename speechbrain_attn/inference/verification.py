@@ -15,8 +15,6 @@ import math
 from typing import NamedTuple
 
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.hub.fingerprint import network_sha256
-from speechbrain_attn.hub.folder import NETWORK_PARTS
 from speechbrain_attn.scoring.calibration import Calibration
 from speechbrain_attn.scoring.thresholds import THRESHOLDS
 
@@ -130,24 +128,6 @@ class Judge:
                 "few to tell so high a ratio: take it as "
                 f"{_times(math.log(seen))} or more."
             )
-
-
-def calibration_of(model):
-    """Calibration of a ``hub.model.SpeakerModel``, or None.
-
-    Raises
-    ------
-    AttnError
-        It was fitted on another model's embeddings.
-    """
-    if model.calibration is None:
-        return None
-    network = [model.mods[name] for name in NETWORK_PARTS]
-    try:
-        model.calibration.refuse_others("cosine", network_sha256(network))
-    except AttnError as error:
-        raise AttnError(f"the model's calibration.json {error}") from None
-    return model.calibration
 
 
 def decision_word(same):

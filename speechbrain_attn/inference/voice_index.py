@@ -256,11 +256,7 @@ def _checksum(index, ids):
 def _checked(registry, embeddings, top):
     if top < 1:
         raise AttnError(f"top: want 1 or more, got {top}.")
-    if not len(registry):
-        raise AttnError(
-            f"{registry.folder}: nobody is enrolled; `speechbrain-attn enroll "
-            f"NAME FILES... --registry {registry.folder}` does it."
-        )
+    registry.refuse_empty()
     return registry.unit_embeddings(embeddings)
 
 

@@ -19,6 +19,7 @@ seed: 7
 data_folder: {folder}/corpora/vox,{folder}/corpora/more
 train_annotation: {folder}/save/train.csv
 noise_folder: null
+speaker_speeds: [90, 110]
 spec_masks: 2
 compute_cost: !name:speechbrain.nnet.losses.nll_loss
 compute_features: !new:speechbrain_attn.lobes.features.Fbank

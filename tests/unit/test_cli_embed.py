@@ -1,6 +1,7 @@
 """embed: to a store, a numpy file, the screen."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -91,6 +92,13 @@ def test_a_store_is_scored_and_gone_on_with(shell, wavs, tmp_path, expected):
     check(dict(zip(expected, rows, strict=True)), expected)
     # What is there already is the same.
     assert shell.json(*words, code=1) == done
+    replaced = tmp_path / "replaced"
+    replaced.mkdir()
+    for name in ("anna", "ben"):
+        shutil.copyfile(wavs / name / "0.wav", replaced / "x.aiff.wav")
+        code = 0 if name == "anna" else 2
+        said = shell.run("embed", replaced, "-o", tmp_path / "r", code=code)
+    assert "r: was begun with audio files that were changed" in said.stderr
     # Trial lists name utterances so.
     trials = tmp_path / "trials.txt"
     trials.write_text("1 anna/0.wav anna/1.wav\n0 anna/0.wav ben/1.wav\n")
@@ -155,11 +163,13 @@ def test_anyway_uses_what_is_of_no_use_and_says_so(shell, wavs):
     assert done.stderr.count("used all the same") == 2
 
 
-def test_names_and_a_recording_on_stdin(shell, wavs, expected):
+def test_names_and_a_recording_on_stdin(shell, wavs, tmp_path, expected):
     names = "\n".join(str(wavs / f"{name}.wav") for name in expected)
     found = shell.json("embed", "-", stdin=names)["embeddings"]
     check(found, {str(wavs / name): row for name, row in expected.items()})
     sound = (wavs / "anna" / "0.wav").read_bytes()
+    done = shell.run("embed", "-", "-o", tmp_path / "x", stdin=sound, code=2)
+    assert "x: a recording on standard input goes into a FILE" in done.stderr
     check(
         shell.json("embed", "-", stdin=sound)["embeddings"],
         {"-": expected["anna/0"]},

@@ -48,6 +48,7 @@ def stdin(monkeypatch):
         (["b/*.wav"], ["b/2.wav"]),
         (["**/*.wav"], ["[x].wav", "a.wav", "b/2.wav"]),
         (["[x].wav"], ["[x].wav"]),
+        (["b*"], ["b/1.FLAC", "b/2.wav", "b/c/3.aiff"]),  # as a shell has it
         # A file that somebody names or matches may be called anything.
         (["b/notes.txt", "b/*"], ["b/notes.txt", "b/1.FLAC", "b/2.wav"]),
     ],

@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_card_tells_of_results_thresholds_and_training(run, tmp_path):
         "| median utterance | 1800.0 s |",
         "| recipe | `serialized_small.yaml`, seed 7 |",
         "| loss | nll_loss |",
-        "| augmentation | masks in the features |",
+        "| augmentation | speeds as other speakers, masks in the features |",
         "| epochs | 2 |",
     ):
         assert row in text, row
@@ -266,11 +267,39 @@ def test_two_calibrations_are_refused(run, tmp_path):
         export(run, tmp_path / "model", found)
 
 
-def test_a_second_export_replaces_the_first(run, tmp_path):
-    folder = export(run, tmp_path / "model", standalone=True)
-    export(run, tmp_path / "model")
+def test_results_of_another_model_are_refused(run, tmp_path):
+    found = write_evaluation(tmp_path / "scored")
+    results = json.loads((found / "results.json").read_text())
+    for model, code in ((hub.load(run / "model").sha256, 0), ("c4" * 32, 2)):
+        results["conditions"]["settings"] = {"model_sha256": model}
+        (found / "results.json").write_text(json.dumps(results))
+        if not code:
+            export(run, tmp_path / "model", [found])
+            continue
+        with pytest.raises(AttnError, match="scored: holds results of another"):
+            export(run, tmp_path / "model", [found])
+    own = found / "calibration.json"
+    replace(Calibration.load(own), model_sha256="c4" * 32).save(own)
+    (found / "results.json").write_text(
+        json.dumps({**results, "conditions": {}})
+    )
+    with pytest.raises(AttnError, match="calibration.json was fitted on anoth"):
+        export(run, tmp_path / "model", [found])
+
+
+def test_lists_of_one_name_are_told_apart(run, tmp_path):
+    found = [write_evaluation(tmp_path / name) for name in ("one", "two")]
+    says = "two and .*one: are both of a list veri_test and its cosine scores"
+    with pytest.raises(AttnError, match=says):
+        export(run, tmp_path / "model", found)
+
+
+@pytest.mark.parametrize("name", ["model", "old", "new"])
+def test_a_second_export_replaces_the_first(run, tmp_path, name):
+    folder = export(run, tmp_path / name, standalone=True)
+    export(run, tmp_path / name)
     assert not list(folder.glob("*.py"))
-    assert {path.name for path in tmp_path.iterdir()} == {"run", "model"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run", name}
 
 
 def test_a_run_that_was_moved_is_exported(run, tmp_path):
@@ -304,6 +333,9 @@ def test_what_cannot_be_exported_is_said(run, tmp_path):
     refused("is the run's own model", run, run / "model")
     refused("holds the run", run, run)
     refused("is no model folder", run, run / "hyperparams.yaml")
+    other_run = write_run(tmp_path / "other_run")
+    refused("other_run: is there already and is no model", run, other_run)
+    assert (other_run / "save" / "train.csv").exists()
     refused("results.json: is missing", run, target, [tmp_path])
     refused("no such picture", run, target, (), tmp_path / "a.png")
     yaml = run / "model" / "hyperparams.yaml"

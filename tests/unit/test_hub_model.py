@@ -175,6 +175,11 @@ def test_the_threshold_of_the_calibration_is_used(tmp_path):
     one, other = torch.randn(2, 1, RATE)
     score, decision = model.verify_batch(one, other)
     assert decision == (score > threshold)
+    Calibration.fit(scores, labels, model_sha256="c4" * 32).save(
+        folder / "calibration.json"
+    )
+    with pytest.raises(AttnError, match="was fitted on another model's"):
+        hub.load(folder).verify_batch(one, other)
     other = Calibration.fit(scores, labels, scoring="s-norm")
     other.save(folder / "calibration.json")
     says = "calibration.json: was fitted on s-norm scores, and these are cosine"

@@ -167,6 +167,9 @@ def test_list_rename_and_remove(enrolled):
     assert "2 speaker(s); cohort of 0 recording(s)" in done.stderr
     assert enrolled.run("speakers", "remove", "anna").exit_code == 0
     assert enrolled.run("speakers", "list").stdout == "    1  B. B.\n"
+    assert enrolled.run("speakers", "remove", "B. B.").exit_code == 0
+    done = enrolled.run("identify", *enrolled.files("a0"))
+    assert "nobody is enrolled; `speechbrain-attn" in str(done.exception)
 
 
 def test_recordings_of_no_use_are_refused_and_the_others_taken(shell):
