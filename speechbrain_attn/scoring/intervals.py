@@ -24,9 +24,6 @@ from speechbrain_attn.scoring.weighted_metrics import dcf_costs
 # The tails of n changes never tell of fewer than 2 degrees; near that, few
 # speakers decide how wide an interval is, and the widest tell nothing.
 LEAST_FREEDOM = 4
-# Of two speakers, a draw that leaves trials of both kinds has each of them
-# once: there is nothing to see how much they matter.
-LEAST_SPEAKERS = 3
 
 
 class Interval(NamedTuple):
@@ -65,13 +62,12 @@ def interval_of(drawn, num_speakers, level, forward=np.array, back=float):
     Returns
     -------
     Interval
-        All that the figure can be, with fewer than ``LEAST_SPEAKERS``.
+        Of two speakers of width zero: a draw that leaves trials of both
+        kinds has each of them once, and tells nothing.
     """
     value = drawn.value.item()
     middle, draws, left_out = map(forward, drawn)
     margin = margin_of(level, num_speakers, left_out)
-    if num_speakers < LEAST_SPEAKERS:
-        return Interval(value, float(back(-np.inf)), float(back(np.inf)))
     if np.all(drawn.draws == value):
         return Interval(value, value, value)
     draws = draws - middle

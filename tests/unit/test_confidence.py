@@ -241,22 +241,6 @@ def test_draws_without_a_kind_of_trial_are_drawn_again():
     assert not len(drawn.left_out)
 
 
-def test_of_two_speakers_nothing_is_known():
-    """Every draw that leaves both kinds of trial has both speakers once."""
-    llrs, labels = [9.0, -0.2, 8.0, -4.0], [1, 1, 0, 0]
-    found = bootstrap(
-        llrs,
-        labels,
-        list("abab"),
-        list("abba"),
-        ["eer", "cllr", "act_dcf_0.05"],
-        replicates=20,
-    )
-    assert found["eer"][1:] == (0, 1)
-    assert found["cllr"][1:] == (0, np.inf)
-    assert found["act_dcf_0.05"][1:] == pytest.approx((0, 20), abs=1e-9)
-
-
 def test_a_cost_of_decisions_is_at_most_that_of_wrong_ones():
     scores, *trials = random_list(3)
     found = bootstrap(-50 * scores, *trials, ["act_dcf_0.01"], 50)
