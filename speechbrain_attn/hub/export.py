@@ -202,12 +202,13 @@ def _write_parts(folder, evaluations, attention_picture, standalone):
 def _refuse_other_model(evaluation, sha256):
     """Raise for results that say that another model made them."""
     settings = evaluation.results.get("conditions", {}).get("settings", {})
-    other = settings.get("model_sha256", sha256)
-    if other != sha256:
+    other = settings.get("model_sha256")
+    if other not in (None, sha256):
         raise AttnError(
-            f"{evaluation.folder}: holds results of another model (sha256 "
-            f"{other[:12]}, and this one has {sha256[:12]}). Score the list "
-            "with this model, or leave or move the folder out."
+            f"{evaluation.folder}: holds results of another model, or of what "
+            f"another version made of it (sha256 {other[:12]}, and this one "
+            f"has {sha256[:12]}). Score the list with this model, or leave or "
+            "move the folder out."
         )
 
 

@@ -81,7 +81,11 @@ def _length(utterance, path):
     try:
         return read_header(str(path)).samples
     except AudioError:
-        pass  # no header tells it, so decoding must
+        # Where no header tells it, decoding must.
+        return _decoded_length(utterance, path)
+
+
+def _decoded_length(utterance, path):
     try:
         return len(read_utterance(utterance, path))
     except (AudioError, TooShortError):

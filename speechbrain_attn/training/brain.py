@@ -68,7 +68,8 @@ class ResumableBrain(sb.Brain):
     def begin_from(self, start, *arguments):
         """Call ``start.begin`` for a run that has no whole checkpoint.
 
-        ``start`` None: the YAML has no start. Torn checkpoints are set aside.
+        ``start`` None: the YAML has no start. To be called before ``fit`` in
+        any case, since torn checkpoints are set aside here.
         """
         # The host registers the optimiser after all else.
         run_on_main(set_torn_aside, args=[self.checkpointer, "optimizer"])
