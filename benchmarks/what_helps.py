@@ -15,6 +15,7 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from jobs.real_speech import (
+    GE2E,
     Run,
     System,
     dev_eer,
@@ -51,6 +52,7 @@ BASES = {
     "double": System({**SERIALIZED, "pooling": "double", "num_heads": 8}),
     "vgg": System({"trunk": "vgg", "num_heads": 8}),
     "hops": System({"num_hops": 4, "split_ratio": [100, 0]}, None, HOPS),
+    "ge2e": System({"trunk": "shallow", "pooling": "own"}, None, GE2E),
 }
 
 
@@ -83,6 +85,12 @@ SETTINGS = [
     Setting("weight_decay", 0.0),
     Setting("weight_decay", 0.1),
     Setting("no_decay", True),
+    Setting("query_scale", 0.0),
+    Setting("query_scale", 4.0),
+    Setting("query_scale", 0.0, "vgg"),
+    Setting("query_scale", 4.0, "vgg"),
+    Setting("query_scale", 0.0, "ge2e"),
+    Setting("query_scale", 4.0, "ge2e"),
     Setting("ema_decay", 0.99),
     Setting("average_checkpoints", 3),
     Setting("precision", "fp32"),
@@ -93,6 +101,7 @@ SETTINGS = [
     Setting("channels", 512),
     Setting("dropout", 0.0),
     Setting("embedding_size", 128),
+    Setting("max_grad_norm", 1000.0, "ge2e"),
     Setting("num_hops", 1, "hops"),
     Setting("penalty_factor", 0.01, "hops"),
     Setting("attention_scale", "none", "double"),
@@ -126,6 +135,8 @@ number of batches and schedule as without. The systems:
 - vgg: double attention (8 heads) on its own trunk, with masks and speeds
 - hops: the self-attentive network with four hops, of
   `hparams/demo/self_attentive_tdnn_aam.yaml`
+- ge2e: the self-attentive network in the batches and with the loss of
+  `hparams/race_ge2e.yaml`, four crops of each of 16 speakers
 
 `made_noises` are babble of {TALKERS} training files and noise of several
 colours, `made_rooms` a direct sound with noise that dies away; half of the

@@ -15,6 +15,8 @@ from speechbrain_attn.errors import AttnError
 
 # How names of learned queries end: of heads, and of the hops of self-attention.
 QUERIES = ("query", "pooling.scorer.2.weight")
+# And that of the layer which makes serialized attention's queries of frames.
+QUERY_LAYERS = ("query.weight",)
 
 
 def set_learning_rate(optimizer, lr):
@@ -95,6 +97,50 @@ def spare_from_decay(optimizer, modules):
             factor = group.get("lr_factor", 1.0)
             new = {"params": moved, "lr_factor": factor, "weight_decay": 0.0}
             regroup(optimizer, [new])
+
+
+def scale_queries(modules, factor):
+    """Multiply what the scores of attention are proportional to.
+
+    To be called before training: with 0 it begins as plain averaging, with a
+    large factor each head begins with few frames of its own.
+
+    Arguments
+    ---------
+    modules : iterable of torch.nn.Module
+        Changed in place.
+    factor : float
+        0 or more.
+
+    Raises
+    ------
+    AttnError
+        The factor is none, or no module has a query.
+
+    Example
+    -------
+    >>> from speechbrain_attn.nnet.pooling import MultiHeadAttentionPooling
+    >>> pooling = MultiHeadAttentionPooling(64, num_heads=8)
+    >>> scale_queries([pooling], 0.0)
+    >>> pooling.attention(torch.rand(1, 4, 64))[0, 0].tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
+        raise AttnError(f"query_scale={factor}: want a number, 0 or more.")
+    queries = [
+        parameter
+        for module in modules
+        for name, parameter in module.named_parameters()
+        if name.endswith(QUERIES + QUERY_LAYERS)
+    ]
+    if not queries:
+        raise AttnError(
+            f"query_scale={factor}: the network has no attention with a query "
+            "of its own; leave the key out, or set it to null."
+        )
+    with torch.no_grad():
+        for query in queries:
+            query.mul_(factor)
 
 
 class MarginRamp:

@@ -20,7 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.hub.checkpoints import recover, set_torn_aside
-from speechbrain_attn.nnet.schedules import regroup, spare_from_decay
+from speechbrain_attn.nnet.schedules import (
+    regroup,
+    scale_queries,
+    spare_from_decay,
+)
 from speechbrain_attn.training.averaging import (
     RunningAverage,
     average_last,
@@ -36,13 +40,13 @@ class ResumableBrain(sb.Brain):
     """Trains so that a killed run ends with the weights of an unbroken one.
 
     What it reads from the YAML beside the host's keys may be left out there:
-    ``no_decay``, ``ema_decay`` and ``average_checkpoints``. It counts the
-    time that steps wait for their data: ``data_wait_ms``.
+    ``no_decay``, ``query_scale``, ``ema_decay`` and ``average_checkpoints``.
+    It counts the time that steps wait for their data: ``data_wait_ms``.
 
     Raises
     ------
     AttnError
-        An option of averaging that cannot be met.
+        An option of averaging or ``query_scale`` that cannot be met.
     """
 
     def __init__(self, *arguments, **keywords):
@@ -82,6 +86,11 @@ class ResumableBrain(sb.Brain):
 
     def on_fit_start(self):
         """As in the host, but goes on from the last *whole* checkpoint."""
+        if self.option("query_scale") is not None:
+            # A checkpoint, if there is one, has its own values.
+            scale_queries(
+                self.trained_modules().values(), self.hparams.query_scale
+            )
         self._compile()
         self._wrap_distributed()
         if self.option("ema_decay") is not None:

@@ -64,9 +64,11 @@ OPTIONS = [Option(*row) for row in (
     ("weight_decay", "of the optimiser", "each system's paper"),
     ("min_epoch_steps", "an epoch has at least so many batches, of rows that "
      "come again if need be: few utterances are not validated and saved every "
-     "few batches", "ours"),
+     "few batches", "ours", "validations and checkpoints alone"),
     ("no_decay", "no weight decay on biases, norms, temperatures and queries "
      "of attention", "Goyal et al., 2017, arXiv:1706.02677; queries: ours"),
+    ("query_scale", "factor on the queries of attention before training: with "
+     "0 it begins as plain averaging", "ours"),
     ("max_grad_norm", "longest gradient, of all parameters together",
      "each system's paper"),
     ("ema_decay", "validates and keeps a running average of the weights and "

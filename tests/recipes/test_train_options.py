@@ -44,6 +44,7 @@ def tiny_classifier(tiny_run):
         "num_sub_centres": 2,
         "top_k": 3,
         "no_decay": "True",
+        "query_scale": 0,
         "ema_decay": 0.9,
     }
 
@@ -105,6 +106,16 @@ def test_the_model_holds_the_running_average(trained):
     assert not torch.equal(
         next(iter(found.values())), next(iter(trained_last.values()))
     )
+
+
+def test_queries_begin_where_they_are_told_and_learn(tiny_classifier, trained):
+    """From 0 no batch moves them further than the learning rate."""
+    *_, query = [
+        w["pooling.scorer.2.weight"]
+        for w in read_checkpoints(trained, "embedding_model")
+    ]
+    steps = tiny_classifier["total_steps"]
+    assert 0 < query.abs().max() <= 1.01 * steps * 0.001
 
 
 def test_a_running_average_leaves_the_training_alone(
@@ -233,6 +244,8 @@ def test_options_that_cannot_be_met_are_refused_with_a_sentence(
         ("top_k", -1, r"top_k=-1: want a whole number, 0 for no penalty"),
         ("ema_decay", "much", r"ema_decay=much: want a number between"),
         ("ema_decay", 1, r"ema_decay=1: want a number between 0 and 1"),
+        ("query_scale", -1, r"query_scale=-1: want a number, 0 or more"),
+        ("query_scale", "high", r"query_scale=high: want a number"),
         ("average_checkpoints", 2, r"both average the weights; take one"),
         ("no_decay", True, r"--no_decay has no value; write --no_decay=True"),
         ("average_checkpoints", -1, r"average_checkpoints=-1: want a whole"),

@@ -13,8 +13,13 @@ from speechbrain_attn.dataio.sampling import Crop, CropDataset
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.lobes.models.double_mha import DoubleMHA
 from speechbrain_attn.lobes.models.self_attentive_tdnn import SelfAttentiveTDNN
+from speechbrain_attn.lobes.models.serialized_mha import SerializedMHA
 from speechbrain_attn.nnet.losses import GE2E
-from speechbrain_attn.nnet.schedules import regroup, spare_from_decay
+from speechbrain_attn.nnet.schedules import (
+    regroup,
+    scale_queries,
+    spare_from_decay,
+)
 from speechbrain_attn.training.options import OPTIONS, options_page
 from speechbrain_attn.training.speeds import all_speeds, num_classes
 
@@ -188,3 +193,31 @@ def test_a_network_without_vectors_keeps_its_one_group():
     optimizer = torch.optim.SGD(layer.parameters(), 0.1, weight_decay=0.5)
     spare_from_decay(optimizer, [layer])
     assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        SelfAttentiveTDNN(16, channels=(8, 8, 8, 8), num_hops=3),
+        DoubleMHA(16, channels=[2, 4], embedding_size=8, num_heads=2),
+        SerializedMHA(16, (8, 8, 8), embedding_size=8, num_layers=2),
+    ],
+    ids=["self_attentive", "double", "serialized"],
+)
+def test_attention_begins_as_plain_averaging_and_learns(network):
+    x = torch.randn(2, 24, 16)
+    before = network.attention(x)
+    scale_queries([network], 0.0)
+    uniform = network.attention(x)
+    expected = torch.full_like(uniform, 1 / uniform.shape[2])
+    torch.testing.assert_close(uniform, expected)
+    assert not torch.allclose(before, expected, atol=1e-4)
+    optimizer = torch.optim.SGD(network.parameters(), 1.0)
+    network(x).square()[:, :, :3].sum().backward()
+    optimizer.step()
+    assert not torch.allclose(network.attention(x), expected, atol=1e-4)
+
+
+def test_a_network_without_queries_is_refused():
+    with pytest.raises(AttnError, match="query_scale=0: the network has no"):
+        scale_queries([nn.Linear(2, 3)], 0)
