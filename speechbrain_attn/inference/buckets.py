@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE, read_waveform
-from speechbrain_attn.dataio.batching import HOP_SAMPLES
+from speechbrain_attn.dataio.batching import HOP_SAMPLES, roomy
 from speechbrain_attn.dataio.headers import read_header
 from speechbrain_attn.errors import AttnError, AudioError, TooShortError
 
@@ -33,16 +33,16 @@ def refuse_unreadable(lengths, files):
 def length_buckets(lengths, batch_frames):
     """Lists of utterances, longest first, each list within the bound.
 
-    One whose length is 0, not known, is alone: it may be long by the time that
-    it is read.
+    ``lengths`` are in samples, ``batch_frames`` counts padding to
+    ``batching.roomy`` sizes, too. An utterance whose length is 0, not known,
+    is alone: it may be long by the time that it is read.
     """
-    max_samples = batch_frames * HOP_SAMPLES
     buckets = []
     for utterance in sorted(lengths, key=lengths.get, reverse=True):
         fits = buckets and lengths[utterance] > 0
         if fits:
-            longest = lengths[buckets[-1][0]]
-            fits = (len(buckets[-1]) + 1) * longest <= max_samples
+            frames = roomy(-(-lengths[buckets[-1][0]] // HOP_SAMPLES))
+            fits = (len(buckets[-1]) + 1) * frames <= batch_frames
         if not fits:
             buckets.append([])
         buckets[-1].append(utterance)

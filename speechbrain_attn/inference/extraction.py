@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE
-from speechbrain_attn.dataio.batching import padded_features
+from speechbrain_attn.dataio.batching import HOP_SAMPLES, padded_features, roomy
 from speechbrain_attn.dataio.headers import read_header
 from speechbrain_attn.errors import AttnError, AudioError, TooShortError
 from speechbrain_attn.inference.buckets import (
@@ -39,9 +39,9 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-# Smaller batches spend more of a CPU's time on laying out weights, larger ones
-# leave its caches; an accelerator likes to be filled.
-_BATCH_FRAMES = {"cpu": 4000}
+# Smaller batches spend more of a CPU's time on getting ready, larger ones leave
+# its caches; an accelerator likes to be filled.
+_BATCH_FRAMES = {"cpu": 6000}
 _BATCH_FRAMES_ELSEWHERE = 12000
 # What torch says of a convolution or reflect padding wider than its input.
 _TOO_SHORT = re.compile(
@@ -329,8 +329,10 @@ def _embed(batch, job, exact):
     """Embeddings [batch, embedding_size] of {utterance: waveform}."""
     compute_features, mean_var_norm, embedding_model = job.network
     if exact:
+        wavs = list(batch.values())
+        frames = roomy(max(-(-len(wav) // HOP_SAMPLES) for wav in wavs))
         feats, lengths = padded_features(
-            compute_features, list(batch.values()), job.device
+            compute_features, wavs, job.device, frames
         )
     else:
         # No padding to whole hops either: as the network has it alone.

@@ -13,6 +13,7 @@ from speechbrain.processing.features import InputNormalization
 from torch import nn
 
 from speechbrain_attn.dataio.audio import read_waveform
+from speechbrain_attn.dataio.batching import roomy
 from speechbrain_attn.errors import AttnError, AudioError, TooShortError
 from speechbrain_attn.inference import extraction
 from speechbrain_attn.inference.extraction import extract_embeddings
@@ -121,6 +122,13 @@ def test_batches_are_bounded_and_of_similar_length(
     assert len(batches) == num_batches
     for size, frames in batches:
         assert size == 1 or size * frames <= batch_frames
+        assert frames == roomy(frames)
+
+
+def test_batches_have_few_sizes_and_little_padding():
+    sizes = {hops: roomy(hops) for hops in range(1, 2049)}
+    assert all(hops <= size <= hops * 9 / 8 for hops, size in sizes.items())
+    assert len({size for hops, size in sizes.items() if hops > 256}) == 24
 
 
 def test_a_host_encoder_has_the_embedding_of_its_own_way(files, caplog):
