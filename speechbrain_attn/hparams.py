@@ -69,9 +69,9 @@ def _advice(error):
     if unknown:
         key, keys = unknown[1], ast.literal_eval(unknown[2])
         near = difflib.get_close_matches(key, keys, n=1)
-        hint = f"did you mean --{near[0]}? " if near else ""
+        hint = f"; did you mean --{near[0]}?" if near else "."
         keys = ", ".join(keys)
-        return f"has no key {key!r} to override; {hint}Its keys: {keys}."
+        return f"has no key {key!r} to override{hint} Its keys: {keys}."
     missing = re.match(r"'(.*)' is a !PLACEHOLDER", said)
     if missing:
         return f"{missing[1]} must be given: add --{missing[1]}=..."

@@ -152,14 +152,14 @@ def test_train_score_and_verify(corpus, tmp_path, monkeypatch, capsys):
     (code,) = (b for b in blocks("python") if "verify_files" in b)
     session = corpus / "wav" / "synth0005" / "session1"
     for number, name in enumerate(("one.wav", "other.wav"), start=1):
-        shutil.copy(session / f"{number:05d}.wav", recipe / name)
-    monkeypatch.chdir(recipe)
+        shutil.copy(session / f"{number:05d}.wav", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert re.fullmatch(
         r"cosine -?[01]\.\d{3}, same speaker: (True|False)\n",
         capsys.readouterr().out,
     )
-    run_commands_of_a_model(recipe, session)
+    run_commands_of_a_model(tmp_path, session)
 
 
 def run_commands_of_a_model(folder, session):

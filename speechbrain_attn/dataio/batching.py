@@ -58,7 +58,7 @@ def pad_waveforms(waveforms, hop_samples=HOP_SAMPLES, min_hops=0):
     return wavs, torch.tensor(hops, dtype=torch.float32) / num_hops
 
 
-def padded_features(compute_features, waveforms, device="cpu", min_hops=0):
+def padded_features(compute_features, waveforms, device="cpu", few_sizes=False):
     """Features of waveforms, each as it has them alone, as one batch.
 
     Arguments
@@ -70,8 +70,8 @@ def padded_features(compute_features, waveforms, device="cpu", min_hops=0):
         Each [samples].
     device : str or torch.device
         Where ``compute_features`` is.
-    min_hops : int
-        The batch has at least so many.
+    few_sizes : bool
+        True pads to a ``roomy`` size.
 
     Returns
     -------
@@ -81,6 +81,9 @@ def padded_features(compute_features, waveforms, device="cpu", min_hops=0):
         [batch] float32 in (0, 1]: the part of ``frames`` that each fills.
     """
     hop = getattr(compute_features, "hop_samples", HOP_SAMPLES)
+    min_hops = 0
+    if few_sizes:
+        min_hops = roomy(-(-max(map(len, waveforms)) // hop))
     if not getattr(compute_features, "takes_lengths", False):
         wavs, lengths = pad_waveforms(waveforms, hop, min_hops)
         return compute_features(wavs.to(device)), lengths.to(device)

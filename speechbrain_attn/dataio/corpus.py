@@ -339,5 +339,6 @@ def _nothing_left(name, options, num_others, usable, report):
     return (
         f"{', '.join(options.data_folders)}: no file is left for {name}; left "
         f"out were {', '.join(reasons)}. Check the lists and the data folder; "
-        "files shorter than seg_dur are kept with keep_short=True."
+        "files shorter than seg_dur are kept with keep_short=True, or "
+        "--keep-short."
     )

@@ -6,7 +6,8 @@ from collections import Counter
 HINTS = {
     "cannot be read": "replace or remove them",
     "too short to hold speech": "only trials keep such files",
-    "shorter than a chunk": "keep_short=True keeps each as one row",
+    "shorter than a chunk": "keep_short=True, or --keep-short, keeps each as "
+    "one row",
     "silent": "lower amp_th to keep them",
     "partly silent": "their silent chunks are left out",
     "the same utterance in another format": "the detail names the one taken",

@@ -188,8 +188,10 @@ class SpeakerBatchSampler(Sampler):
         # draw without replacement.
         keys = draw.exponential(size=len(left)) / np.maximum(left, 1)
         keys[left == 0] = np.inf
-        keys[left >= steps_left] = -1.0  # are needed in every step from now on
-        return np.argsort(keys, kind="stable")[: self._step_speakers]
+        # Those that are needed in every step from now on come first; where a
+        # step has no room for all of them, others are left out each time.
+        spare = left < steps_left
+        return np.lexsort((keys, spare))[: self._step_speakers]
 
     def _group(self, rows, number, num_frames, places):
         """Crops of one speaker: group ``number`` of its files ``rows``."""

@@ -15,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE
-from speechbrain_attn.dataio.batching import HOP_SAMPLES, padded_features, roomy
+from speechbrain_attn.dataio.batching import padded_features
 from speechbrain_attn.dataio.headers import read_header
 from speechbrain_attn.errors import AttnError, AudioError, TooShortError
 from speechbrain_attn.inference.buckets import (
@@ -329,10 +329,8 @@ def _embed(batch, job, exact):
     """Embeddings [batch, embedding_size] of {utterance: waveform}."""
     compute_features, mean_var_norm, embedding_model = job.network
     if exact:
-        wavs = list(batch.values())
-        frames = roomy(max(-(-len(wav) // HOP_SAMPLES) for wav in wavs))
         feats, lengths = padded_features(
-            compute_features, wavs, job.device, frames
+            compute_features, list(batch.values()), job.device, few_sizes=True
         )
     else:
         # No padding to whole hops either: as the network has it alone.

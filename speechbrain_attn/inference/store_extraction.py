@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -42,11 +43,13 @@ from speechbrain_attn.scoring.store import (
 
 ON_ERROR = ("skip", "stop")
 _UNFINISHED = "unfinished"  # folder of the work that is under way
+_PLAN = "buckets_sha256"  # of a store that is under way
 _OTHER = {
     "embedding_model": "another network",
     "model_sha256": "another model or other weights",
     "files_sha256": "another list of files",
     "file_states_sha256": "audio files that were changed since",
+    _PLAN: "other batches",
 }
 
 
@@ -110,16 +113,20 @@ def extract_to_store(
         "files_sha256": files_sha256(files),
         **batch_settings(device, precision),
     }
+    # Of no matter to a finished store.
+    batch_frames = settings.pop("batch_frames")
     if knows_states:
         settings["file_states_sha256"] = file_states_sha256(files)
     is_main = _place_in_group()[0] == 0
     with writing(folder), _locked(folder):
         if is_main:
-            _begin(folder, files, settings, on_error)
+            _begin(folder, files, settings, batch_frames, on_error)
         _wait_for_all()
         if read_settings(folder) is None:
             work = folder / _UNFINISHED
-            buckets = _planned_buckets(work, files, settings, on_error)
+            if on_error == "stop":
+                refuse_unreadable(_lengths(work, files), files)
+            buckets = _planned_buckets(work, files, batch_frames)
             _extract(work, buckets, job, on_error, progress)
             _wait_for_all()
             if is_main:
@@ -185,7 +192,7 @@ def _lock(path):
         lock.release()
 
 
-def _begin(folder, files, settings, on_error):
+def _begin(folder, files, settings, batch_frames, on_error):
     """Refuse what does not belong together, or plan the work."""
     check_ids(files)
     work = folder / _UNFINISHED
@@ -211,10 +218,12 @@ def _begin(folder, files, settings, on_error):
                 f"{work}, and run the same command again."
             ) from None
         _check_same(folder, there, settings)
+        _check_same(folder, there, _plan(work, files, batch_frames))
     else:
         lengths = np.array(list(header_lengths(files).values()), np.int64)
         work.mkdir(exist_ok=True)
         write_file(work / "lengths.npy", lambda file: np.save(file, lengths))
+        settings = {**settings, **_plan(work, files, batch_frames)}
         write_text(work / "settings.json", json.dumps(settings))
 
 
@@ -229,18 +238,28 @@ def _check_same(folder, there, now):
             )
 
 
-def _planned_buckets(work, files, settings, on_error):
+def _lengths(work, files):
+    """Lengths that were found first, {utterance: samples}."""
+    samples = np.load(work / "lengths.npy").tolist()
+    return dict(zip(files, samples, strict=True))
+
+
+def _planned_buckets(work, files, batch_frames):
     """All buckets of the list.
 
     Planned anew each time from the lengths that were found first, so that a
     batch has the same neighbours, and its embeddings the same last bits,
     whichever process makes it and when.
     """
-    samples = np.load(work / "lengths.npy").tolist()
-    lengths = dict(zip(files, samples, strict=True))
-    if on_error == "stop":
-        refuse_unreadable(lengths, files)
-    return length_buckets(lengths, settings["batch_frames"])
+    return length_buckets(_lengths(work, files), batch_frames)
+
+
+def _plan(work, files, batch_frames):
+    """What tells the buckets from others: finished ones have numbers only."""
+    row_of = {utterance: row for row, utterance in enumerate(files)}
+    buckets = _planned_buckets(work, files, batch_frames)
+    rows = [[row_of[utterance] for utterance in bucket] for bucket in buckets]
+    return {_PLAN: hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 
 
 def _extract(work, buckets, job, on_error, progress):

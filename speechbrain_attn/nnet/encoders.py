@@ -19,12 +19,7 @@ from speechbrain_attn.nnet.masking import (
     frames_of_lengths,
     zero_after,
 )
-from speechbrain_attn.nnet.pointwise import (
-    is_plain,
-    over_frames,
-    relu_of,
-    with_channels_last,
-)
+from speechbrain_attn.nnet.pointwise import is_plain, over_frames, relu_of
 from speechbrain_attn.nnet.tracing import is_traced
 
 
@@ -91,14 +86,15 @@ class TDNNEncoder(nn.Module):
         for size, kernel_size, dilation in zip(
             channels, kernel_sizes, dilations, strict=True
         ):
-            conv = nn.Conv1d(
-                input_size,
-                size,
-                kernel_size,
-                dilation=dilation,
-                padding=dilation * (kernel_size // 2),
+            self.convs.append(
+                nn.Conv1d(
+                    input_size,
+                    size,
+                    kernel_size,
+                    dilation=dilation,
+                    padding=dilation * (kernel_size // 2),
+                )
             )
-            self.convs.append(with_channels_last(conv))
             self.norms.append(
                 nn.BatchNorm2d(size, momentum=bn_momentum, affine=bn_affine)
             )

@@ -37,17 +37,6 @@ def convolve(x, weight, bias=None, dilation=1):
     )
 
 
-def with_channels_last(conv):
-    """An ``nn.Conv1d`` whose weights lie in memory as ``convolve`` reads them.
-
-    Else torch turns them in every call, which for one utterance of 3 s takes a
-    sixth of a shallow network's time. Values and shape stay.
-    """
-    weight = conv.weight.detach().transpose(1, 2).contiguous().transpose(1, 2)
-    conv.weight = nn.Parameter(weight)
-    return conv
-
-
 def over_frames(conv, x):
     """``convolve`` by an ``nn.Conv1d`` that keeps the number of frames."""
     if not is_plain(conv):

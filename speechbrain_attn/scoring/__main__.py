@@ -39,7 +39,12 @@ def parse(arguments, prog):
         help="stores that hold the utterances of the lists",
     )
     add("--trials", required=True, metavar="LIST")
-    add("--output", default="results/scoring", metavar="FOLDER")
+    add(
+        "--output",
+        default="results/scoring",
+        metavar="FOLDER",
+        help="where results go",
+    )
     add("--scoring", choices=TITLES, help="what scores.txt holds")
     add("--cohort", metavar="STORE", help="store of other speakers")
     add(
@@ -67,7 +72,12 @@ def parse(arguments, prog):
         metavar="FILE",
         help="calibration.json of an earlier run, for these scores",
     )
-    add("--p-target", type=float, metavar="P", help="prior of a decision")
+    add(
+        "--p-target",
+        type=float,
+        metavar="P",
+        help="prior of a decision; None: the calibration's, or 0.05",
+    )
     add("--compare", metavar="OTHER", help="scores.txt of the list, or a store")
     add("--enrol-map", metavar="FILE", help="lines `model utterance ...`")
     add("--utt2spk", metavar="FILE", help="lines `utterance speaker`")

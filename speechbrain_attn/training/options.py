@@ -68,7 +68,7 @@ OPTIONS = [Option(*row) for row in (
     ("no_decay", "no weight decay on biases, norms, temperatures and queries "
      "of attention", "Goyal et al., 2017, arXiv:1706.02677; queries: ours"),
     ("query_scale", "factor on the queries of attention before training: with "
-     "0 it begins as plain averaging", "ours"),
+     "0 it begins as plain averaging; refused where there are none", "ours"),
     ("max_grad_norm", "longest gradient, of all parameters together",
      "each system's paper"),
     ("ema_decay", "validates and keeps a running average of the weights and "
@@ -79,7 +79,8 @@ OPTIONS = [Option(*row) for row in (
      "the best checkpoint", "Izmailov et al., 2018, arXiv:1803.05407"),
     ("precision", "bf16: products in bfloat16, sums in float32", "SpeechBrain"),
     ("finished_run", "a run's model folder that large-margin fine-tuning "
-     "starts from: longer crops, higher margin, few epochs",
+     "starts from: longer crops, higher margin, few epochs; its classifier "
+     "must give cosines",
      "Thienpondt et al., 2021, arXiv:2010.11255"),
     ("pretrained", "a model folder or hub name that a training on other "
      "speakers starts from", "ours",

@@ -153,6 +153,20 @@ def test_speakers_of_few_files_come_at_any_time():
     assert 0.4 < np.mean(times) < 0.6
 
 
+@pytest.mark.parametrize("files", [4, 40])
+def test_no_speaker_is_left_out_for_good(files):
+    """Where a step has room for all but a few, those differ each time."""
+    sampler, speakers = sampler_of([files] * 10, 8, 4)
+    batches = Counter(
+        speakers[batch[start].row]
+        for epoch in range(200)
+        for batch in epoch_of(sampler, epoch)
+        for start in range(0, 32, 4)
+    )
+    mean = batches.total() / 10
+    assert all(0.7 * mean < batches[one] < 1.3 * mean for one in range(10))
+
+
 def test_a_speakers_files_are_put_together_anew():
     sampler, speakers = sampler_of([6] * 4, 2, 2)
     pairs = {

@@ -20,7 +20,7 @@ from speechbrain_attn.hub.fingerprint import (
     file_states_sha256,
     network_sha256,
 )
-from speechbrain_attn.inference import store_extraction
+from speechbrain_attn.inference import extraction, store_extraction
 from speechbrain_attn.inference.buckets import length_buckets
 from speechbrain_attn.inference.extraction import extract_embeddings
 from speechbrain_attn.inference.journal import Journal, embeddings_at, entries
@@ -375,6 +375,16 @@ def test_what_was_begun_otherwise_is_refused(
     with pytest.raises(AttnError, match=says):
         extract_to_store(folder, files, *parts, **change)
     assert contents(whole.folder) == before
+
+
+def test_other_batches_are_refused_only_while_the_work_is_under_way(
+    files, whole, finished_work, monkeypatch
+):
+    monkeypatch.setitem(extraction._BATCH_FRAMES, "cpu", 300)
+    says = r"begun with other batches \(\w{64}, now \w{64}\)"
+    with pytest.raises(AttnError, match=says):
+        extract_to_store(finished_work.parent, files, *network())
+    assert len(extract_to_store(whole.folder, files, *network())) == len(files)
 
 
 # fmt: off
