@@ -45,7 +45,8 @@ the law). "Held" is how often the 95 % interval of
 often the plain percentiles of the same draws hold it. These are too narrow
 for few speakers and, for a minimum over thresholds (minDCF, minCllr), too low,
 so the interval takes at each end the wider of Student's t, corrected for bias,
-and the mirrored percentiles, both on the log-odds. Where few speakers make
+and the mirrored percentiles, both on the log-odds, but goes no further
+towards the perfect figure than the best draw. Where few speakers make
 most of the errors, the spread of the draws is not well known either: leaving
 the speakers out one by one tells how much each matters, and the tails of that
 set the degrees of freedom of Student's t.
@@ -80,6 +81,7 @@ class Law(NamedTuple):
 LAWS = (
     Law("harder", 48, 0.85, 25.0, -6.9),
     Law("easier", 72, 0.8, 35.0, -9.4),
+    Law("hardest", 24, 1.25, 8.6, -1.7),  # near the cost without scores
 )
 
 

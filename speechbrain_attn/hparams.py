@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from speechbrain_attn.errors import AttnError
 
 
-def load_hparams(path, overrides=""):
+def load_hparams(path, overrides="", options=()):
     """Build what a YAML file describes, as the recipes do.
 
     Arguments
@@ -20,6 +20,8 @@ def load_hparams(path, overrides=""):
         HyperPyYAML file.
     overrides : str or dict
         What to change in it, as ``speechbrain.parse_arguments`` returns it.
+    options : sequence of str
+        What the command takes beside the file's keys, for messages.
 
     Returns
     -------
@@ -53,13 +55,13 @@ def load_hparams(path, overrides=""):
         with open(path, encoding="utf-8") as file:
             return load_hyperpyyaml(file, overrides)
     except (KeyError, ValueError, YAMLError) as error:
-        advice = _advice(error)
+        advice = _advice(error, options)
         if isinstance(error, AttnError) or advice is None:
             raise
         raise AttnError(f"{path}: {advice}") from error
 
 
-def _advice(error):
+def _advice(error, options):
     """What to change, for an error of the file or of an override; else None.
 
     Others come from what the file builds, and keep their traceback.
@@ -67,11 +69,11 @@ def _advice(error):
     said = str(error.args[0] if error.args else "")
     unknown = re.match(r"Override '(.*)' not found in: (\[.*\])$", said)
     if unknown:
-        key, keys = unknown[1], ast.literal_eval(unknown[2])
+        key, keys = unknown[1], [*ast.literal_eval(unknown[2]), *options]
         near = difflib.get_close_matches(key, keys, n=1)
         hint = f"; did you mean --{near[0]}?" if near else "."
         keys = ", ".join(keys)
-        return f"has no key {key!r} to override{hint} Its keys: {keys}."
+        return f"has no key {key!r} to override{hint} Known: {keys}."
     missing = re.match(r"'(.*)' is a !PLACEHOLDER", said)
     if missing:
         return f"{missing[1]} must be given: add --{missing[1]}=..."

@@ -76,10 +76,13 @@ def read_columns(path, kind="trial list"):
         wrong = np.flatnonzero(counts != width)
         if len(wrong):
             line = body.split(b"\n")[wrong[0]].decode().strip()
+            count = counts[wrong[0]]
+            why = "Is the file cut short?"
+            if count > width:
+                why = "Names with blanks and comments are not taken."
             raise AttnError(
                 f"{path} line {number + wrong[0]}: want {_wanted(width)}, got "
-                f"{counts[wrong[0]]} fields ({_quoted(line)}). Is the file cut "
-                "short?"
+                f"{count} fields ({_quoted(line)}). {why}"
             )
         fields = body.split()
         if width == 4:

@@ -19,6 +19,7 @@ def number_speakers(trials, utt2spk=None):
         numbers = _numbered(trials, speakers)
         problem = _disagreement(trials, numbers, speakers)
         if problem:
+            _refuse_conflicting(trials)
             raise AttnError(f"{problem}, by {source}. Mend one of the two.")
         return numbers
     problems = []
@@ -29,9 +30,20 @@ def number_speakers(trials, utt2spk=None):
         if not problem:
             return numbers
         problems.append(problem)
+    _refuse_conflicting(trials)
     raise AttnError(
         f"{problems[0]}, when taken from the utterances' names. {_HOW}"
     )
+
+
+def _refuse_conflicting(trials):
+    """Say so where no speakers can agree with a list's labels."""
+    count = trials.counts().conflicting
+    if count:
+        raise AttnError(
+            f"{trials.path}: {count:,} pairs of utterances are targets in one "
+            "line and nontargets in another. Leave the wrong lines out."
+        )
 
 
 def speaker_names(utterances, utt2spk=None):
@@ -62,9 +74,7 @@ def speaker_names(utterances, utt2spk=None):
     """
     if utt2spk is None:
         return [_folder_of_session(name) for name in utterances]
-    speaker_of = utt2spk
-    if isinstance(utt2spk, (str, os.PathLike)):
-        speaker_of = _read_utt2spk(utt2spk)
+    speaker_of = _speaker_of(utt2spk)
     missing = [name for name in utterances if name not in speaker_of]
     if missing:
         raise AttnError(
@@ -87,10 +97,9 @@ def _folder_of_session(name):
 
 def _from_map(trials, utt2spk):
     """Where the speakers are from, for messages, and those of utterances."""
-    if isinstance(utt2spk, (str, os.PathLike)):
-        source, speaker_of = f"speaker map {utt2spk}", _read_utt2spk(utt2spk)
-    else:
-        source, speaker_of = "utt2spk", utt2spk
+    is_file = isinstance(utt2spk, (str, os.PathLike))
+    source = f"speaker map {utt2spk}" if is_file else "utt2spk"
+    speaker_of = _speaker_of(utt2spk)
     names = trials.utterances
     missing = [name for name in names if name not in speaker_of]
     if missing:
@@ -101,8 +110,14 @@ def _from_map(trials, utt2spk):
     return source, [speaker_of[name] for name in names]
 
 
+def _speaker_of(utt2spk):
+    """Utterance, without its extension, to speaker; of a dict or a file."""
+    if isinstance(utt2spk, (str, os.PathLike)):
+        return _read_utt2spk(utt2spk)
+    return {strip_extension(name): utt2spk[name] for name in utt2spk}
+
+
 def _read_utt2spk(path):
-    """Utterance, without its extension, to speaker."""
     speaker_of = {}
     for first, body in line_blocks(path, "speaker map"):
         # As bytes: names may hold what is a blank or a line's end in Unicode.

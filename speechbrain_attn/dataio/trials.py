@@ -85,7 +85,9 @@ class Trials:
         """
         row_of = self._row_of
         try:
-            return np.fromiter((row_of[name] for name in utterances), np.int32)
+            return np.fromiter(
+                (row_of[strip_extension(name)] for name in utterances), np.int32
+            )
         except KeyError as error:
             raise AttnError(
                 f"utterance {error} is not in {self.path}, which has "

@@ -30,6 +30,7 @@ from speechbrain_attn.scoring.cohort import cohort_of
 from speechbrain_attn.scoring.comparison import read_comparison
 from speechbrain_attn.scoring.inputs import Inputs, read_list
 from speechbrain_attn.scoring.options import ScoringOptions
+from speechbrain_attn.scoring.results_folder import refuse_own_inputs
 from speechbrain_attn.scoring.results_page import printed
 from speechbrain_attn.scoring.run import run_scoring
 from speechbrain_attn.scoring.store import (
@@ -50,6 +51,10 @@ KEYS = (
 # Keys of SpeechBrain's script that change its scores and that ours lack.
 NOT_SUPPORTED = ("score_norm", "voxceleb_source")
 _STORES = "embeddings_folder"
+_OPTIONS = (
+    *(field.name for field in dataclasses.fields(ScoringOptions)),
+    _STORES,
+)
 
 
 def verify_lists(arguments, **defaults):
@@ -76,16 +81,18 @@ def verify_lists(arguments, **defaults):
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     own, overrides = _split(yaml.safe_load(overrides) or {})
-    hparams = load_hparams(hparams_file, overrides)
+    refuse_unsupported(overrides)
+    hparams = load_hparams(hparams_file, overrides, _OPTIONS)
     check_keys(hparams, hparams_file)
     options, stores_folder = _options({**defaults, **_split(hparams)[0], **own})
+    output_folder = hparams["output_folder"]
+    refuse_own_inputs(output_folder, options, hparams["verification_file"])
     calibration = read_calibration(options)
     test = read_list(hparams["verification_file"], options)
     development = None
     if options.development_file is not None:
         development = read_list(options.development_file, options)
-    output_folder = hparams["output_folder"]
-    compared = read_comparison(options, test, output_folder)
+    compared = read_comparison(options, test)
     files = _files(hparams["data_folder"], test, development, options.cohort)
     load_pretrained(hparams["pretrainer"])
     with writing(output_folder):
@@ -121,10 +128,15 @@ def check_keys(hparams, hparams_file):
             f"{hparams_file}: has no {', '.join(missing)}. Is it one of the "
             "verification_*.yaml files?"
         )
+    refuse_unsupported(hparams)
+
+
+def refuse_unsupported(given):
+    """Raise an AttnError for a value of one of ``NOT_SUPPORTED``."""
     for key in NOT_SUPPORTED:
-        if hparams.get(key) is not None:
+        if given.get(key) is not None:
             raise AttnError(
-                f"{key}: {hparams[key]!r} is not supported by this script; "
+                f"{key}: {given[key]!r} is not supported by this script; "
                 f"switch it off with --{key}=null. Here --cohort gives "
                 "normalised scores."
             )
@@ -132,11 +144,10 @@ def check_keys(hparams, hparams_file):
 
 def _split(given):
     """Options of the scripts, and the rest; dashes are underscores."""
-    names = [field.name for field in dataclasses.fields(ScoringOptions)]
     own = {
         key.replace("-", "_"): value
         for key, value in given.items()
-        if key.replace("-", "_") in (*names, _STORES)
+        if key.replace("-", "_") in _OPTIONS
     }
     rest = {
         key: value

@@ -18,6 +18,7 @@ from speechbrain_attn.scoring.cohort import cohort_of
 from speechbrain_attn.scoring.comparison import read_comparison
 from speechbrain_attn.scoring.inputs import Inputs, read_list
 from speechbrain_attn.scoring.options import ScoringOptions
+from speechbrain_attn.scoring.results_folder import refuse_own_inputs
 from speechbrain_attn.scoring.results_page import printed
 from speechbrain_attn.scoring.run import run_scoring
 from speechbrain_attn.scoring.store import EmbeddingStore
@@ -106,6 +107,7 @@ def main(arguments=None, prog="python -m speechbrain_attn.scoring"):
     options = ScoringOptions(
         **{field.name: getattr(given, field.name) for field in fields}
     )
+    refuse_own_inputs(given.output, options, given.trials)
     calibration = read_calibration(options)
     stores = [EmbeddingStore.open(folder) for folder in given.embeddings]
     test = read_list(given.trials, options)
@@ -124,7 +126,7 @@ def main(arguments=None, prog="python -m speechbrain_attn.scoring"):
             stores if development else None,
             cohort,
             calibration,
-            read_comparison(options, test, given.output),
+            read_comparison(options, test),
         ),
         given.output,
         made_by=", ".join(store.folder.name for store in stores),

@@ -272,12 +272,7 @@ class Calibration(JsonFile):
             A score is NaN, or the durations are missing, of no use, of
             another shape or not above 0.
         """
-        scores = as_array(scores).astype(np.float64)
-        if np.isnan(scores).any():
-            bad = np.flatnonzero(np.isnan(scores))[0]
-            raise AttnError(
-                f"scores: trial {bad} is NaN; look for its embeddings."
-            )
+        scores = _without_nan(scores, "scores")
         llrs = self.slope * scores + self.offset
         if (durations is None) != (self.duration_term is None):
             want = "none" if self.duration_term is None else "[trials, 2]"
@@ -294,12 +289,12 @@ class Calibration(JsonFile):
     @staticmethod
     def posterior(llrs, p_target):
         """Probability of "same speaker" at a prior of ``p_target``."""
-        return expit(as_array(llrs) - _bayes_threshold(p_target))
+        return expit(_without_nan(llrs) - _bayes_threshold(p_target))
 
     @staticmethod
     def accept(llrs, p_target, c_miss=1.0, c_fa=1.0):
         """True where to accept costs no more, on average, than to reject."""
-        return as_array(llrs) >= _bayes_threshold(p_target, c_miss, c_fa)
+        return _without_nan(llrs) >= _bayes_threshold(p_target, c_miss, c_fa)
 
     @property
     def notes(self):
@@ -330,6 +325,17 @@ class Calibration(JsonFile):
 def _bayes_threshold(p_target, c_miss=1.0, c_fa=1.0):
     """Log-likelihood ratio from which to accept is the cheaper decision."""
     return bayes_thresholds(costs_of_errors(p_target, c_miss, c_fa))[1]
+
+
+def _without_nan(values, name="llrs"):
+    """Values as float64; refuses NaN."""
+    values = as_array(values).astype(np.float64)
+    bad = np.flatnonzero(np.isnan(values))
+    if len(bad):
+        raise AttnError(
+            f"{name}: trial {bad[0]} is NaN; look for its embeddings."
+        )
+    return values
 
 
 def _log_sides(durations, shortest_s, longest_s):

@@ -11,7 +11,7 @@ from speechbrain_attn.scoring.inputs import trial_embeddings
 from speechbrain_attn.scoring.store import STORE_FILE, EmbeddingStore
 
 
-def read_comparison(options, listed, folder):
+def read_comparison(options, listed):
     """Scores of the other system, [trials], or None without one.
 
     Arguments
@@ -19,23 +19,15 @@ def read_comparison(options, listed, folder):
     options : ScoringOptions
     listed : ListedTrials
         The test list.
-    folder : str or Path
-        Where the results will be written.
 
     Raises
     ------
     AttnError
-        There are no such scores, they are of other trials, or the run would
-        write over them.
+        There are no such scores, or they are of other trials.
     """
     path = options.compare
     if path is None:
         return None
-    if Path(path).resolve() == (Path(folder) / "scores.txt").resolve():
-        raise AttnError(
-            f"compare: {path} is where this run writes its own scores; choose "
-            "another output folder, or copy the file elsewhere."
-        )
     if (Path(path) / STORE_FILE).exists():
         other = trial_embeddings(listed, [EmbeddingStore.open(path)])
         return cosine_scores(other.embeddings, other.enrol, other.test)

@@ -8,7 +8,7 @@ a target trial of s weighs c_s and a nontarget trial of a and b weighs c_a c_b.
 
 import itertools
 import numbers
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from speechbrain_attn.scoring.intervals import (
     Drawn,
     Interval,
     interval_of,
+    largest,
     scale_of,
 )
 from speechbrain_attn.scoring.metrics import checked
@@ -118,7 +119,8 @@ def paired_bootstrap(
     dict
         Metric to Comparison: A minus B, and A over B. The systems differ at
         this level where the interval of the difference leaves out 0. Where one
-        of them makes no error, half an error is added to both for the ratio.
+        of them makes no error, be it in a draw, half an error is added to all
+        figures of both for the ratio.
 
     Raises
     ------
@@ -291,8 +293,10 @@ class SpeakerTrials:
         """
         compared, count = {}, self.num_speakers
         for metric, a in drawn_a.items():
-            b, half = drawn_b[metric], self._unit(metric) / 2
+            b, most = drawn_b[metric], largest(metric)
             pairs = list(zip(a, b, strict=True))
+            least = min(np.concatenate(drawn).min() for drawn in (a, b))
+            half = self._unit(metric) / 2 if least == 0 else 0.0
             difference = Drawn(*(one - other for one, other in pairs))
             log_ratio = Drawn(
                 *(np.log((one + half) / (other + half)) for one, other in pairs)
@@ -304,7 +308,12 @@ class SpeakerTrials:
                 low, high = min(ratio[1], value), max(ratio[2], value)
                 ratio = np.array([value, low, high])
             compared[metric] = Comparison(
-                difference=interval_of(difference, count, level),
+                difference=interval_of(
+                    difference,
+                    count,
+                    level,
+                    back=partial(np.clip, a_min=-most, a_max=most),
+                ),
                 ratio=Interval(*ratio.tolist()),
             )
         return compared

@@ -85,6 +85,10 @@ def _logarithms(values, name):
     return np.log(values)
 
 
+# Of the rarer kind, for each weight: fewer are soon learnt by heart.
+ENOUGH_TRIALS = 10
+
+
 @dataclasses.dataclass(frozen=True)
 class Fusion(JsonFile):
     """Natural log-likelihood ratio of a trial, a weighted sum of its inputs.
@@ -156,6 +160,20 @@ class Fusion(JsonFile):
             targets=int(labels.sum()),
             nontargets=int((~labels).sum()),
         )
+
+    @property
+    def notes(self):
+        """Sentences on what the development list is too small for."""
+        rarer = min(self.targets, self.nontargets)
+        wanted = ENOUGH_TRIALS * len(self.weights)
+        if rarer >= wanted:
+            return []
+        return [
+            f"The fusion has {len(self.weights)} weights from "
+            f"{self.targets:,} targets and {self.nontargets:,} nontargets of "
+            f"{self.trial_list}, on which it is calibrated, too; with fewer "
+            f"than {wanted:,} of each it may do worse than what it fuses."
+        ]
 
     def llr(self, inputs):
         """Log-likelihood ratios, [trials] float64, of inputs as in ``fit``.

@@ -5,7 +5,9 @@ rate are less skewed. At each end it takes the wider of two: Student's t around
 the value less the bias of the draws, and the percentiles of the draws mirrored
 at the value. Plain percentiles hold the true figure too seldom: few speakers
 spread the draws too little, and a minimum over thresholds (minDCF, minCllr) is
-too low on a finite list and lower still on its draws.
+too low on a finite list and lower still on its draws. Towards the
+perfect figure it goes no further than the furthest draw: on the log-odds draws
+of a bad system, at 1, are far away, and mirrored would promise a good one.
 
 Where a few speakers make most of the errors, the spread itself is not well
 known. How much each of them matters is what leaving them out changes; the
@@ -46,7 +48,9 @@ class Drawn(NamedTuple):
     left_out: np.ndarray
 
 
-def interval_of(drawn, num_speakers, level, forward=np.array, back=float):
+def interval_of(
+    drawn, num_speakers, level, forward=np.array, back=float, perfect=None
+):
     """Interval of a figure, made on another scale than its own.
 
     Arguments
@@ -58,6 +62,8 @@ def interval_of(drawn, num_speakers, level, forward=np.array, back=float):
         As for ``confidence.bootstrap``.
     forward, back : function
         To the scale and from it, as ``scale_of`` gives them.
+    perfect : float or None
+        The least or the largest figure, whichever is perfect, if one is.
 
     Returns
     -------
@@ -78,6 +84,10 @@ def interval_of(drawn, num_speakers, level, forward=np.array, back=float):
     middle = middle.item()
     low = back(middle - max(bias + half_width, tails[0]))
     high = back(middle - min(bias - half_width, tails[1]))
+    if perfect == 0:
+        low = max(low, drawn.draws.min())
+    elif perfect == 1:
+        high = min(high, drawn.draws.max())
     # Where the bias is large beside the spread, the value is still shown.
     return Interval(value, float(min(low, value)), float(max(high, value)))
 
@@ -113,24 +123,33 @@ def margin_of(level, num_speakers, left_out=None):
 
 
 def scale_of(metric, unit):
-    """Where draws of a metric are near to normal, and the way back.
+    """Where draws of a metric are near to normal, the way back, its best.
 
     Half a unit keeps 0, and 1 where a metric ends there, finite.
     """
-    if metric == "cllr" or metric.startswith("act_dcf"):
-        most = np.inf
-        if metric != "cllr":
-            # Every trial decided wrongly, over the cost without scores.
-            costs = dcf_costs(metric)[1]
-            most = sum(costs) / min(costs)
+    most = largest(metric)
+    if most != 1:
         return (
             lambda cost: np.log(cost + unit / 2),
             lambda log: np.clip(np.exp(log) - unit / 2, 0, most),
+            0,
         )
     return (
         lambda rate: logit((rate + unit / 2) / (1 + unit)),
         lambda odds: np.clip(expit(odds) * (1 + unit) - unit / 2, 0, 1),
+        int(metric == "auc"),
     )
+
+
+def largest(metric):
+    """The largest figure that a metric can be."""
+    if metric == "cllr":
+        return np.inf
+    if metric.startswith("act_dcf"):
+        # Every trial decided wrongly, over the cost without scores.
+        costs = dcf_costs(metric)[1]
+        return sum(costs) / min(costs)
+    return 1
 
 
 def _freedom(left_out, num_speakers):

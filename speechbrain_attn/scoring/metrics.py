@@ -308,7 +308,7 @@ def checked(scores, labels, name="scores"):
     if len(bad):
         raise AttnError(
             "labels: want 1 for targets and 0 for nontargets, got "
-            f"{labels[bad[0]]} for trial {bad[0]}."
+            f"{labels[bad].tolist()[0]!r} for trial {bad[0]}."
         )
     labels = labels.astype(bool, copy=False)
     targets = int(np.count_nonzero(labels))

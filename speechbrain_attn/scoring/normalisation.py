@@ -80,6 +80,8 @@ stds=array([1.], dtype=float32))
     same_size(cohort, embeddings.shape[1], "cohort", "a trial's embedding")
     size = len(cohort)
     top = size if top is None else top
+    if size < 2:
+        raise AttnError(f"cohort: want at least 2 embeddings, got {size}.")
     if not 2 <= top <= size:
         raise AttnError(
             f"want the top 2 to {size:,} of a cohort of {size:,}, got {top}."

@@ -5,10 +5,10 @@ section 4.1): subtract the mean, LDA to 128, unit length, PLDA. It is trained
 with SpeechBrain's ``LDA`` and ``PLDA`` and scored here, for a list of trials.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from scipy import linalg
 
 from speechbrain_attn.errors import AttnError
@@ -22,6 +22,7 @@ from speechbrain_attn.scoring.rows import (
     trial_rows,
     without_direction,
 )
+from speechbrain_attn.scoring.store import write_file
 
 KIND = "speechbrain_attn PLDA back end, version 1"
 
@@ -211,10 +212,8 @@ class PLDABackend:
         for key in self.SAID:
             if getattr(self, key) is not None:
                 said[key] = getattr(self, key)
-        temporary = f"{path}.{os.getpid()}.tmp"
         try:
-            Path(temporary).write_bytes(save(arrays, said))
-            os.replace(temporary, path)
+            write_file(Path(path), lambda file: file.write(save(arrays, said)))
         except OSError as error:
             raise AttnError(
                 f"{path}: cannot be written ({error.strerror})."
@@ -240,7 +239,9 @@ class PLDABackend:
                     )
                 arrays = map(file.get_tensor, cls.ARRAYS)
                 return cls(*arrays, *map(said.get, cls.SAID))
-        except (OSError, SafetensorError) as error:
+        except AttnError:
+            raise
+        except (OSError, ValueError, SafetensorError, LinAlgError) as error:
             raise AttnError(
                 f"PLDA back end {path}: cannot be read ({error})."
             ) from None

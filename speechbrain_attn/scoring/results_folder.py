@@ -6,6 +6,7 @@ made, ``decisions.csv``, ``calibration.json``, ``fusion.json``,
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -28,6 +29,39 @@ RESULTS = (
     "fusion.json",
     *(f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")),
 )
+
+
+def refuse_own_inputs(folder, options, trials):
+    """Refuse to write results over what they are made from.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where results will be written.
+    options : ScoringOptions
+    trials : str or Path
+        The test list.
+
+    Raises
+    ------
+    AttnError
+        A list, a map or the scores of another system are a file that the run
+        would replace.
+    """
+    written = {(Path(folder) / name).resolve(): name for name in RESULTS}
+    for path in (
+        trials,
+        options.development_file,
+        options.compare,
+        options.enrol_map,
+        options.utt2spk,
+    ):
+        name = path and written.get(Path(path).resolve())
+        if name:
+            raise AttnError(
+                f"{path}: is where this run writes its own {name}; choose "
+                "another output folder, or copy the file elsewhere."
+            )
 
 
 def replace_results(folder, results, saved, figures, trials, own, decisions):
@@ -81,16 +115,21 @@ def _new_results(folder):
         shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
         new.mkdir(parents=True)
         yield new
-        for name in RESULTS:
+        made = sorted(path.name for path in new.iterdir())
+        for name in {*made, *RESULTS}:
+            if (folder / name).is_dir():
+                raise OSError(errno.EISDIR, "is a folder", str(folder / name))
+        for name in made:
+            os.replace(new / name, folder / name)
+        for name in set(RESULTS) - set(made):
             (folder / name).unlink(missing_ok=True)
-        for path in sorted(new.iterdir()):
-            os.replace(path, folder / path.name)
     except AttnError as error:
         raise AttnError(str(error).replace(str(new), str(folder))) from None
     except OSError as error:
+        path = str(error.filename).replace(str(new), str(folder))
         raise AttnError(
-            f"{error.filename}: cannot be written ({error.strerror}); choose "
-            "another output folder."
+            f"{path}: cannot be written ({error.strerror}); choose another "
+            "output folder."
         ) from None
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -75,6 +75,9 @@ def printed(results):
     list of str
     """
     lines = [results["summary"]]
+    if "cohort" in results["conditions"]:
+        # Read from names, speakers may be other than was meant.
+        lines.append(_cohort(results["conditions"]["cohort"]))
     for name, figures in results["systems"].items():
         metrics = _PRINTED_OF_RATIOS if "cllr" in figures else _PRINTED
         parts = []
@@ -233,16 +236,7 @@ def _conditions(results):
         for key in ("cohort", "plda", "development", "fusion")
     )
     if cohort:
-        lines.append(
-            f"Cohort: {cohort['utterances']:,} utterances of "
-            f"{cohort['speakers']:,} speakers ({cohort['name']}), "
-            f"{cohort['size']:,} {cohort['of']}"
-            + (
-                f"; adaptive s-norm takes the top {cohort['top']:,}."
-                if cohort["top"] < cohort["size"]
-                else "."
-            )
-        )
+        lines.append(_cohort(cohort))
     if plda:
         made = f"loaded from {plda['file']}"
         if plda["utterances"]:
@@ -259,6 +253,17 @@ def _conditions(results):
         inputs = ", ".join(f"{k} {v:.3g}" for k, v in fusion["weights"].items())
         lines.append(f"Fusion, weights in nats for a unit: {inputs}.")
     return lines
+
+
+def _cohort(cohort):
+    adaptive = ""
+    if cohort["top"] < cohort["size"]:
+        adaptive = f"; adaptive s-norm takes the top {cohort['top']:,}"
+    return (
+        f"Cohort: {cohort['utterances']:,} utterances of "
+        f"{cohort['speakers']:,} speakers ({cohort['name']}), "
+        f"{cohort['size']:,} {cohort['of']}{adaptive}."
+    )
 
 
 def _calibrated(results):

@@ -120,6 +120,7 @@ def _systems(options, inputs, beside):
         name = os.path.basename(trials.path)
         fusion = fuse(*test, *development, name)
         beside.saved["fusion.json"] = fusion
+        beside.notes.extend(fusion.notes)
         beside.conditions.update(
             development={"list": name, "summary": _summary(trials)},
             fusion={"weights": fusion.weights},

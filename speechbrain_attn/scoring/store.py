@@ -136,13 +136,19 @@ class EmbeddingStore:
                 f"{folder}: holds a store already; give another folder, or "
                 "remove it."
             )
-        head = {"format": FORMAT, "settings": settings or {}}
+        try:
+            head = {"format": FORMAT, "settings": settings or {}}
+            head = json.dumps(head, indent=2)
+        except (TypeError, ValueError) as error:
+            raise AttnError(
+                f"settings: want what JSON can hold; {error}."
+            ) from None
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_file(folder / _EMBEDDINGS, lambda f: np.save(f, embeddings))
             write_file(folder / _DURATIONS, lambda f: np.save(f, durations))
             write_text(folder / _IDS, "".join(f"{name}\n" for name in ids))
-            write_text(folder / STORE_FILE, json.dumps(head, indent=2) + "\n")
+            write_text(folder / STORE_FILE, head + "\n")
         return cls.open(folder)
 
     @cached_property
@@ -194,9 +200,10 @@ def check_ids(ids):
     for name in ids:
         if name in seen:
             raise AttnError(f"utterance {name!r}: is there twice.")
-        if not name or "\n" in name:
+        if not isinstance(name, str) or not name or "\n" in name:
             raise AttnError(
-                f"utterance {name!r}: want a name on one line, not empty."
+                f"utterance {name!r}: want a name on one line, text and not "
+                "empty."
             )
         seen.add(name)
 

@@ -34,7 +34,8 @@ def thresholds_of(scores, labels):
     """Thresholds for the usual aims.
 
     Each lies halfway between two scores of the list, so that it is all one
-    whether a score equal to it is accepted.
+    whether a score equal to it is accepted (but between neighbours in float64,
+    where it is).
 
     Arguments
     ---------
@@ -59,9 +60,12 @@ def thresholds_of(scores, labels):
     targets, nontargets = np.count_nonzero(labels), np.count_nonzero(~labels)
     distinct = curve.thresholds[:-1]
     # To accept all and to reject all, a mean gap beyond the list.
-    gap = (distinct[-1] - distinct[0]) / len(distinct)
+    gap = (distinct[-1] - distinct[0]) / len(distinct) or 1.0
+    gap = max(gap, 4 * np.spacing(np.abs(distinct).max()))
     edges = np.concatenate([distinct[:1] - gap, distinct, distinct[-1:] + gap])
     middles = (edges[1:] + edges[:-1]) / 2
+    # Between two neighbours in float64 is none: the higher one accepts itself.
+    middles = np.where(middles > edges[:-1], middles, edges[1:])
     difference = curve.false_acceptance - curve.false_rejection
     chosen = [np.argmin(np.abs(difference))]
     for rate in FALSE_ACCEPTANCES:

@@ -466,6 +466,7 @@ def test_a_bad_checkpoint_is_refused(refused, tmp_path, what, says):
 BAD_OPTIONS = [  # id, option, what the message must say
     ("unknown_key", "data_foldr=x",
      "has no key 'data_foldr' to override; did you mean --data_folder?"),
+    ("unknown_option", "cohort_topp=5", "did you mean --cohort_top?"),
     ("placeholder", "data_folder=",
      "data_folder must be given: add --data_folder=..."),
     ("no_folder", "pretrain_path=results/no/such",

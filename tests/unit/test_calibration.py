@@ -18,7 +18,7 @@ from speechbrain_attn.scoring.metrics import (
     min_cllr,
     min_dcf,
 )
-from speechbrain_attn.scoring.thresholds import THRESHOLDS
+from speechbrain_attn.scoring.thresholds import THRESHOLDS, thresholds_of
 
 LOG_99 = np.log(99)  # log odds against a prior of 0.01
 
@@ -210,6 +210,16 @@ def test_rejecting_all_is_a_threshold_too():
     assert (threshold.false_accepts, threshold.misses) == (0, 2)
 
 
+@pytest.mark.parametrize("high", [0.5, np.nextafter(0.5, 1)])
+def test_scores_without_room_between_them(high):
+    """All the same, or neighbours in float64."""
+    scores, labels = np.array([0.5, 0.5, high]), np.array([0, 1, 1], bool)
+    for name, threshold in thresholds_of(scores, labels).items():
+        accepted = scores >= threshold.score
+        assert np.sum(accepted & ~labels) == threshold.false_accepts, name
+        assert np.sum(~accepted & labels) == threshold.misses, name
+
+
 def test_a_small_list_is_said(calibration):
     (note,) = calibration.notes
     assert "5,000 nontargets" in note
@@ -388,6 +398,9 @@ def test_the_good_list_is_accepted():
 def test_bad_scores_and_durations_of_trials(calibration):
     with pytest.raises(AttnError, match="scores: trial 1 is NaN"):
         calibration.llr([0.0, np.nan])
+    for judged in (calibration.posterior, calibration.accept):
+        with pytest.raises(AttnError, match="llrs: trial 1 is NaN"):
+            judged([0.0, np.nan], 0.01)
     with pytest.raises(AttnError, match="this calibration takes none"):
         calibration.llr([0.0], [[1.0, 2.0]])
     timed = Calibration.fit(SCORES, LABELS, 0.5, TWO_SIDES)

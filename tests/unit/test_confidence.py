@@ -16,7 +16,12 @@ from speechbrain_attn.scoring.confidence import (
     bootstrap,
     paired_bootstrap,
 )
-from speechbrain_attn.scoring.intervals import margin_of
+from speechbrain_attn.scoring.intervals import (
+    Drawn,
+    interval_of,
+    margin_of,
+    scale_of,
+)
 
 MEASURES = {
     "eer": metrics.eer,
@@ -138,8 +143,13 @@ def test_the_interval_of_a_rate_is_made_of_its_log_odds(metric, half, seed):
     figures = SpeakerTrials(*trials).draw(scores, [metric], 50, seed=3)[metric]
     found = bootstrap(scores, *trials, [metric], 50, 0.9, seed=3)[metric]
     odds = [np.log((x + half) / (1 - x + half)) for x in figures]
-    odds = np.exp(expected_ends(odds, 0.9))
-    expected = (odds * (1 + half) - half) / (1 + odds)
+    ends = np.exp(expected_ends(odds, 0.9))
+    low, high = (ends * (1 + half) - half) / (1 + ends)
+    # No better than the best draw.
+    if metric == "auc":
+        expected = low, min(high, figures.draws.max())
+    else:
+        expected = max(low, figures.draws.min()), high
     assert found.value == figures.value
     assert found[1:] == pytest.approx(expected, rel=1e-9)
     assert expected[0] < found.value < expected[1]
@@ -150,7 +160,9 @@ def test_the_interval_of_a_cost_is_made_of_its_logarithm():
     figures = SpeakerTrials(*trials).draw(scores, ["cllr"], 50, seed=3)["cllr"]
     found = bootstrap(scores, *trials, ["cllr"], 50, seed=3)["cllr"]
     logs = expected_ends([np.log(x + 0.5 / 61) for x in figures], 0.95)
-    assert found[1:] == pytest.approx(np.exp(logs) - 0.5 / 61, rel=1e-9)
+    low, high = np.exp(logs) - 0.5 / 61
+    expected = max(low, figures.draws.min()), high
+    assert found[1:] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_value_lies_within_its_interval():
@@ -179,8 +191,8 @@ def test_comparisons_are_of_the_same_draws():
     less = [x - y for x, y in zip(a, b, strict=True)]
     assert difference[1:] == pytest.approx(expected_ends(less, 0.95))
     assert ratio.value == a.value / b.value
-    half = 0.5 / 61
-    over = [np.log((x + half) / (y + half)) for x, y in zip(a, b, strict=True)]
+    assert min(map(np.min, (*a, *b))) > 0  # else half an error is added
+    over = [np.log(x / y) for x, y in zip(a, b, strict=True)]
     ends = np.exp(expected_ends(over, 0.95))
     assert ratio[1:] == pytest.approx(ends, rel=1e-9)
 
@@ -191,6 +203,26 @@ def test_a_system_does_not_differ_from_itself():
     for comparison in compared.values():
         assert comparison.difference == (0.0, 0.0, 0.0)
         assert comparison.ratio == (1.0, 1.0, 1.0)
+
+
+def test_an_interval_is_no_better_than_its_best_draw():
+    """At the log-odds of 1, a draw mirrored at the value is near 0."""
+    draws = np.append(np.full(40, 1.0), np.linspace(0.7, 0.95, 60))
+    figures = Drawn(np.array([0.9]), draws, np.linspace(0.85, 0.95, 20))
+    scale = scale_of("min_dcf_0.05", 1 / 500)
+    found = interval_of(figures, 20, 0.95, *scale)
+    assert found[:2] == (0.9, 0.7)
+    assert 0.9 < found.high <= 1
+
+
+def test_a_difference_is_no_larger_than_a_rate_can_be():
+    labels = np.tile([True, False], 20)
+    enrol = np.repeat(np.arange(4), 10)
+    test = np.where(labels, enrol, (enrol + 1) % 4)
+    pair = np.random.default_rng(1).permutation(40), labels + 0.0
+    compared = paired_bootstrap(*pair, labels, enrol, test, ["eer", "auc"], 99)
+    for value, low, high in (found.difference for found in compared.values()):
+        assert -1 <= low < value < high <= 1
 
 
 def test_ratios_to_a_perfect_system_are_finite():

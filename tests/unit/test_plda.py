@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy import linalg
 from scipy.stats import multivariate_normal
@@ -188,6 +189,18 @@ def test_files_of_others_are_refused(tmp_path):
     save_file({"mean": np.zeros(3)}, tmp_path / "other")
     with pytest.raises(AttnError, match="other: is not a PLDA back end"):
         PLDABackend.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("sigma", [np.full((7, 7), np.nan), -np.eye(7)])
+def test_a_damaged_file_is_refused(trained, tmp_path, sigma):
+    path = tmp_path / "plda.safetensors"
+    trained.save(path)
+    with safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        arrays["Sigma"] = sigma
+        save_file(arrays, path, file.metadata())
+    with pytest.raises(AttnError, match="plda.safetensors: cannot be read"):
+        PLDABackend.load(path)
 
 
 def test_a_folder_that_is_not_there_is_named(trained, tmp_path):

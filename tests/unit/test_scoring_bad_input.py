@@ -182,6 +182,19 @@ def test_a_run_does_not_write_over_what_it_compares_with(score, capsys):
     assert scores.read_text() == before
 
 
+def test_a_run_does_not_write_over_its_trials(score, capsys):
+    """A scores.txt is a list of trials as well."""
+    score()
+    scores = score.folder / "out" / "scores.txt"
+    before = scores.read_text()
+    for option in ("trials", "development"):
+        with pytest.raises(SystemExit, match="^2$"):
+            score(f"--{option}={scores}")
+        said = capsys.readouterr().err
+        assert f"{scores}: is where this run writes its own scores.txt" in said
+    assert scores.read_text() == before
+
+
 def test_options_are_checked():
     assert ScoringOptions().scoring in TITLES
     for given, says in (

@@ -262,6 +262,38 @@ def test_a_refused_run_leaves_earlier_results(score, data, monkeypatch, step):
     }
 
 
+def test_a_folder_in_the_place_of_a_result_is_refused(score):
+    """Before any other result is touched."""
+    score()
+    out = score.folder / "out"
+    (out / "results.md").unlink()
+    (out / "results.md").mkdir()
+    before = (out / "scores.txt").stat().st_ino
+    with pytest.raises(SystemExit, match="^2$"):
+        score()
+    said = score.capsys.readouterr().err
+    assert f"{out}/results.md: cannot be written (is a folder)" in said
+    assert (out / "scores.txt").stat().st_ino == before
+    assert not (out / results_folder.UNFINISHED).exists()
+
+
+def test_a_fusion_of_few_trials_is_said(score, data):
+    """Of many, too, but not as a warning."""
+    lines = (data / "dev.txt").read_text().splitlines(keepends=True)
+    few = score.folder / "few.txt"
+    few.write_text("".join(lines[:: len(lines) // 40]))
+    results, printed = score(f"--development={few}")
+    (note,) = [n for n in results["notes"] if n.startswith("The fusion has ")]
+    assert "nontargets of few.txt, on which it is calibrated, too;" in note
+    assert f"note: {note}" in printed
+
+
+def test_the_cohort_is_told(score, data):
+    """Whose speakers were read from names."""
+    _, printed = score(f"--cohort={data / 'cohort'}")
+    assert "\nCohort: " in printed and " of 23 speakers (cohort), " in printed
+
+
 def test_no_matplotlib_is_one_sentence(score, monkeypatch):
     monkeypatch.setattr(run, "can_draw", lambda: False)
     results, _ = score()

@@ -112,6 +112,7 @@ BAD = [  # id, ids, shape, durations, what the message must say
     ("twice", ["a", "b", "a"], (3, 2), None, "utterance 'a': is there twice"),
     ("line_feed", ["a", "b\nc"], (2, 2), None, "want a name on one line"),
     ("empty", ["a", ""], (2, 2), None, "utterance '': want a name on one"),
+    ("number", ["a", 7], (2, 2), None, "utterance 7: want a name on one"),
     ("rows", ["a", "b"], (3, 2), None, "3 rows for 2 utterances"),
     ("axes", ["a", "b"], (2,), None, r"want \[utterances, embedding_size\]"),
     ("durations", ["a", "b"], (2, 2), [1], r"got \(2, 2\) and \(1,\)"),
@@ -127,6 +128,14 @@ def test_bad_arrays_are_refused(tmp_path, ids, shape, durations, says):
     with pytest.raises(AttnError, match=says):
         EmbeddingStore.create(tmp_path, ids, np.ones(shape), durations)
     assert not (tmp_path / "store.json").exists()
+
+
+def test_settings_that_json_cannot_hold_are_refused(tmp_path):
+    with pytest.raises(AttnError, match="settings: want what JSON can hold"):
+        EmbeddingStore.create(
+            tmp_path, ["a"], np.ones((1, 2)), settings={"made": object()}
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_is_never_written_over(folder):

@@ -18,7 +18,8 @@ BAD = [  # id, text, what the message must say
     ("two_fields", GOOD + "1 a/1.wav\n",
      r'trials.txt line 3: want "label enrolment test" or "enrolment test '
      r'label", got 2 fields \("1 a/1.wav"\). Is the file cut short\?$'),
-    ("five_fields", GOOD + "1 a b c d\n", r'line 3: .* got 5 fields \("1 a b'),
+    ("five_fields", GOOD + "1 a b c d\n",
+     r'line 3: .* got 5 fields \("1 a b c d"\)\. Names with blanks and comm'),
     ("a_score_in_one", GOOD + "a b 1 0.5\n", r'line 3: .* got 4 fields'),
     ("first_line", "1 a\n" + GOOD, r'line 1: .* got 2 fields \("1 a"\)'),
     ("uneven", "1 a\n1 a b c\n", r"line 1: .* got 2 fields"),

@@ -146,6 +146,8 @@ def test_speakers_from_a_map(read, tmp_path, as_file):
         text = "".join(f"{u}.wav {s}\n" for u, s in utt2spk.items())
         path.write_text(text + "u9 s\n")
         utt2spk = path
+    else:
+        utt2spk = {f"{u}.wav": s for u, s in utt2spk.items()}
     np.testing.assert_array_equal(trials.speakers(utt2spk), [0, 0, 1])
 
 
@@ -164,6 +166,8 @@ BAD = [  # id, trial list, enrolment map, utt2spk, what the message must say
     ("map_contradicts", LIST, MAP, SPEAKERS.replace("a/3 x", "a/3 y"),
      r"line 1: 'anna' and 'a/3' are a target, .* by speaker map .*/utt2spk. "
      r"Mend one"),
+    ("conflict", "1 a/1 a/2\n0 a/2 a/1\n1 b/1 b/2\n0 a/1 b/1\n", None, None,
+     r"trials.txt: 1 pairs of utterances are targets in one line and nontarg"),
     ("map_lacks", LIST, MAP, SPEAKERS.replace("b/2 y\n", ""),
      r"map.txt line 2: utterance 'b/2' is not in speaker map .*; 1 of 6 are"),
     ("map_fields", LIST, MAP, SPEAKERS + "c/1\n",
