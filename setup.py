@@ -13,11 +13,11 @@ VERSION = re.search(
 ).group(1)
 
 EXTRAS = {
-    "cli": ["typer>=0.15"],
+    "cli": ["typer>=0.17.5"],
     "demo": ["espeakng-loader>=0.2"],
     "index": ["faiss-cpu>=1.9"],
     "m4a": ["av>=12"],
-    "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"],
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.6"],
     "plots": ["matplotlib>=3.7"],
     "tensorboard": ["tensorboard>=2.14"],
 }
@@ -46,8 +46,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["speechbrain_attn*"]),
     install_requires=[
-        "filelock>=3.12",
-        "huggingface_hub>=0.23",
+        "filelock>=3.14",
+        "huggingface_hub>=0.25",
         "hyperpyyaml>=1.2.2",
         "numpy>=1.26",
         "pyyaml>=6",
