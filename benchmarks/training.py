@@ -34,6 +34,7 @@ from speechbrain_attn.dataio.epochs import EpochBatchSampler
 from speechbrain_attn.dataio.rows import Row
 from speechbrain_attn.dataio.utterance_files import utterance_files
 from speechbrain_attn.lobes.features import Fbank, SentenceNormalization
+from speechbrain_attn.precision import is_fast
 from speechbrain_attn.training.allocator import keep_freed_memory
 
 RATE, CROP_SECONDS, BATCH = 16_000, 2.0, 32
@@ -71,6 +72,11 @@ def parse():
     )
     add("--write", action="store_true", help="write the page")
     options = parser.parse_args()
+    if not is_fast("bf16", "cpu"):
+        parser.error(
+            "half of the tables are of bfloat16, in which this processor does "
+            "not multiply: each step would take a minute"
+        )
     if REFERENCE not in options.systems:
         options.systems.insert(0, REFERENCE)
     return options

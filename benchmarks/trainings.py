@@ -18,6 +18,7 @@ from speechbrain_attn.dataio.tree import find_utterances
 from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.hub import load
 from speechbrain_attn.inference.extraction import extract_embeddings
+from speechbrain_attn.precision import fast_precision
 from speechbrain_attn.scoring.confidence import SpeakerTrials
 from speechbrain_attn.scoring.cosine import cosine_scores
 from speechbrain_attn.scoring.intervals import Drawn
@@ -41,7 +42,7 @@ def corpus_parser(doc, output):
     add("--data-name", help="how the page calls the corpus")
     add("--lists", required=True, type=Path, help="folder of trial lists")
     add("--output", type=Path, default=Path("results", output))
-    add("--precision", default="bf16", help="of training")
+    add("--precision", default=fast_precision(), help="of training")
     add("--write", action="store_true", help="write the page")
     return parser
 

@@ -172,13 +172,6 @@ def _demo_model():
     return folder
 
 
-def network_of(model):
-    """Features, normalisation and network of a SpeakerModel, a list."""
-    from speechbrain_attn.hub.folder import NETWORK_PARTS
-
-    return [model.mods[name] for name in NETWORK_PARTS]
-
-
 def exit_if_refused(refused, done):
     """End with exit code 1 if inputs were refused, with 2 if all were.
 

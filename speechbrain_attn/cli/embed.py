@@ -1,6 +1,7 @@
 """``speechbrain-attn embed``: recordings to embeddings."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,6 @@ from speechbrain_attn.cli.common import (
     TrustOption,
     exit_if_refused,
     load_model,
-    network_of,
     print_json,
     say,
 )
@@ -65,7 +65,8 @@ def embed(
     """Write or print the embedding of each recording.
 
     Those in a folder are named by their path in it, without extension, as
-    trial lists name them; others as they are given.
+    trial lists name them; others as they are given. Where two differ in
+    their extension only, both keep it.
     """
     if output is not None and output.suffix.lower() in _OTHER_FILES:
         raise AttnError(
@@ -80,8 +81,9 @@ def embed(
             "FILE.npz, or is printed."
         )
     speaker_model = load_model(model, trust, device)
+    made = []
     if output is not None:
-        _make_room(output if to_store else output.parent)
+        made = _make_room(output if to_store else output.parent)
     if to_store:
         found, refused = _to_store(output, named, speaker_model, anyway, json)
     else:
@@ -100,34 +102,46 @@ def embed(
             _write_npz(output, found)
         _print_summary(output, found, refused, json)
     else:
+        for folder in made:
+            folder.rmdir()
         raise AttnError(f"no recording is of use; {output} is not written.")
     exit_if_refused(refused, found)
 
 
 def _named(files):
     """Utterance -> path of its file."""
-    named = {}
+    full = {}  # with extension
     for argument in files:
         for path in audio_paths([argument]):
             name = path
             if os.path.isdir(argument):
                 name = os.path.relpath(path, argument)
-            stem, extension = os.path.splitext(name)
-            name = stem if extension.lower() in AUDIO_EXTENSIONS else name
-            if named.get(name, path) != path:
+            if full.get(name, path) != path:
                 raise AttnError(
-                    f"{named[name]} and {path}: would both be named {name}. "
+                    f"{full[name]} and {path}: would both be named {name}. "
                     "Embed them by two commands, or name the folder above."
                 )
-            named[name] = path
-    return named
+            full[name] = path
+    times = Counter(map(_stem, full))
+    return {
+        _stem(name) if times[_stem(name)] == 1 else name: path
+        for name, path in full.items()
+    }
+
+
+def _stem(name):
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in AUDIO_EXTENSIONS else name
 
 
 def _make_room(folder):
+    """Make a folder; those that were not there, the deepest first."""
     from speechbrain_attn.scoring.store import writing
 
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    return made
 
 
 def _to_store(output, named, model, anyway, quiet):
@@ -148,14 +162,20 @@ def _to_store(output, named, model, anyway, quiet):
     store = extract_to_store(
         output,
         files,
-        *network_of(model),
+        *model.network,
         device=model.device,
         progress=not quiet,
         knows_states=True,
+        refused={
+            name: (path, refused[path])
+            for name, path in named.items()
+            if path in refused
+        },
     )
     for path, reason in left_out(store).items():
-        refused[path] = reason
-        say(f"{path}: {reason}")
+        if path not in refused:  # those were said
+            refused[path] = reason
+            say(f"{path}: {reason}")
     return dict(zip(store.ids, store.embeddings, strict=True)), refused
 
 

@@ -17,7 +17,8 @@ FolderArgument = Annotated[
     Path,
     typer.Argument(
         metavar="FOLDER",
-        help="Where the model goes; a model that was there is replaced.",
+        help="Where the model goes; a model that was there is replaced, "
+        "unless there is more beside it.",
         show_default=False,
     ),
 ]

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 
-from speechbrain_attn.cli.common import network_of, progress, say, say_once
+from speechbrain_attn.cli.common import progress, say, say_once
 from speechbrain_attn.errors import AttnError, AudioError
 
 # Of the files of a folder, these are taken; a file that is named may have any
@@ -40,7 +40,8 @@ def audio_paths(arguments):
     Raises
     ------
     AttnError
-        A folder holds no audio, a pattern fits no file, nothing is on stdin.
+        A folder holds no audio, a pattern fits no file, nothing is on stdin,
+        or there is no room for a recording that is.
     """
     paths = []
     for argument in map(str, arguments):
@@ -71,10 +72,20 @@ def _expanded(name):
 
 
 def _files_below(folder):
-    found = []
+    found, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        # A link to a folder above would show all of it once more.
+        place = os.path.realpath(parent)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         # Hidden ones are no speech: macOS leaves ._00001.wav in archives.
-        folders[:] = sorted(one for one in folders if one[0] != ".")
+        # Links come last: what lies here goes by its own name.
+        folders[:] = sorted(
+            (one for one in folders if one[0] != "."),
+            key=lambda one: (os.path.islink(os.path.join(parent, one)), one),
+        )
         found += [
             os.path.join(parent, name)
             for name in sorted(names)
@@ -92,11 +103,18 @@ def _from_stdin():
     """Names on stdin, or ``-`` where there is a recording, which is copied."""
     content = sys.stdin.buffer.read()
     if b"\0" in content[:_HEAD]:
-        folder = tempfile.TemporaryDirectory()
-        atexit.register(folder.cleanup)
-        _copies["-"] = os.path.join(folder.name, "stdin")
-        with open(_copies["-"], "wb") as file:
-            file.write(content)
+        try:
+            folder = tempfile.TemporaryDirectory()
+            atexit.register(folder.cleanup)
+            path = os.path.join(folder.name, "stdin")
+            with open(path, "wb") as file:
+                file.write(content)
+        except OSError as error:
+            raise AttnError(
+                f"-: cannot be kept in {tempfile.gettempdir()} "
+                f"({error.strerror}). Set TMPDIR to a folder with more room."
+            ) from None
+        _copies["-"] = path
         return ["-"]
     lines = os.fsdecode(content).splitlines()
     names = [line.strip() for line in lines if line.strip()]
@@ -121,8 +139,8 @@ def read_speech(path, model, anyway=False):
     Raises
     ------
     AudioError
-        The file cannot be read, or it is silent, clipped or holds too little
-        speech (``dataio.speech_checks``).
+        The file cannot be read, is shorter than one hop, or it is silent,
+        clipped or holds too little speech (``dataio.speech_checks``).
     """
     try:
         waveform = model.load_audio(file_of(path))
@@ -198,7 +216,7 @@ def _embed_file(path, model, anyway):
         embed_long_audio,
     )
 
-    header, network = _header(path), network_of(model)
+    header, network = _header(path), model.network
     is_long = header is not None and header.duration > LONG_S
     at_16_khz = model.sample_rate == SAMPLE_RATE  # as blocks are read
     if is_long and at_16_khz and can_embed_in_blocks(*network):
@@ -253,10 +271,22 @@ def _say_what_is_done(path, header, sample_rate):
 
 def _check_speech(path, blocks, sample_rate, anyway):
     """Refuse, or only say, what is of no use; blocks are torch tensors."""
+    from speechbrain_attn.dataio.batching import HOP_SAMPLES
     from speechbrain_attn.dataio.speech_checks import speech_fault
 
-    arrays = (block.cpu().numpy() for block in blocks)
-    fault = speech_fault(arrays, sample_rate)
+    lengths = []
+
+    def counted():
+        for block in blocks:
+            lengths.append(len(block))
+            yield block.cpu().numpy()
+
+    fault = speech_fault(counted(), sample_rate)
+    if sum(lengths) < HOP_SAMPLES:
+        raise AudioError(
+            f"{path}: lasts {sum(lengths) / sample_rate:.4f} s; the shortest "
+            f"that can be embedded is {HOP_SAMPLES / sample_rate} s."
+        )
     if fault and not anyway:
         raise AudioError(f"{path}: {fault}. --anyway uses it all the same.")
     if fault:

@@ -16,7 +16,7 @@ AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 # VoxCeleb1 and 2 unpack: wav/, dev/aac/, vox1_dev_wav/wav/, ...
 _CONTAINER = re.compile(r"(wav|aac|flac|m4a|train|dev|test|vox(celeb)?[12].*)$")
 _NOT_SPEAKERS = ("noise", "rir")  # SpeechBrain unpacks its noises beside them
-_DEEPEST = 4  # below the speakers; ends the walk where links go in circles
+_DEEPEST = 4  # below the speakers
 
 
 class Utterance(NamedTuple):
@@ -112,7 +112,9 @@ def speaker_levels(folder):
     inside = [
         entry.path
         for entry in _sorted_entries(folder)
-        if _CONTAINER.match(entry.name.lower()) and entry.is_dir()
+        if _CONTAINER.match(entry.name.lower())
+        and entry.is_dir()
+        and not _leads_up(entry)
     ]
     if not inside:
         return [folder]
@@ -123,12 +125,23 @@ def _audio_files(folder, above=()):
     """Pairs (names of the folders above, directory entry)."""
     for entry in _sorted_entries(folder):
         if entry.is_dir():
-            if len(above) < _DEEPEST and (
-                above or entry.name not in _NOT_SPEAKERS
+            if (
+                len(above) < _DEEPEST
+                and (above or entry.name not in _NOT_SPEAKERS)
+                and not _leads_up(entry)
             ):
                 yield from _audio_files(entry.path, (*above, entry.name))
         elif entry.name.lower().endswith(AUDIO_EXTENSIONS):
             yield above, entry
+
+
+def _leads_up(entry):
+    """Whether a folder is a link to one that it lies in: a walk in circles."""
+    if not entry.is_symlink():
+        return False
+    place = os.path.realpath(os.path.dirname(entry.path))
+    target = os.path.realpath(entry.path)
+    return os.path.commonpath([place, target]) == target
 
 
 def _sorted_entries(folder):

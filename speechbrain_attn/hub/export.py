@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import save
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.hub.card import CardInput, model_card
 from speechbrain_attn.hub.facts import find_evaluations, run_facts
+from speechbrain_attn.hub.folder import replace_folder
 from speechbrain_attn.hub.loading import load
 from speechbrain_attn.hub.standalone import standalone_module, standalone_name
 from speechbrain_attn.hub.weights import read_values
@@ -24,6 +26,17 @@ from speechbrain_attn.scoring.systems import TITLES
 
 LICENCE = "apache-2.0"
 _PNG = b"\x89PNG\r\n\x1a\n"  # how each begins
+# What an export writes, beside what the run's model holds and pictures.
+_WRITTEN = (
+    "README.md",
+    "hyperparams.yaml",
+    "calibration.json",
+    "results.json",
+    "label_encoder.txt",
+    "*.ckpt",
+    "*.safetensors",
+    "*_" + 12 * "[0-9a-f]" + ".py",  # ``standalone_name``
+)
 # What an earlier upload may have left: a calibration, say, of another model.
 _OURS = ["*.ckpt", "*.safetensors", "*.json", "*.py", "pictures/*"]
 
@@ -46,7 +59,8 @@ def export(
         Of a training run. Results of verification that lie in it, or up to
         two folders down, are taken along.
     model_folder : str or Path
-        Where the model goes; a model folder that was there is replaced.
+        Where the model goes; a model folder that was there is replaced,
+        unless it holds more than an export writes.
     evaluations : sequence of str or Path
         More output folders of the verification scripts.
     attention_picture : str, Path or None
@@ -70,8 +84,8 @@ def export(
     ------
     AttnError
         The run is not finished, evaluations have no results or those of
-        another model, ``model_folder`` holds something else, the model does
-        not load, or an upload fails.
+        another model, ``model_folder`` holds something else or more, the
+        model does not load, or an upload fails.
     """
     run, folder = Path(output_folder), Path(model_folder).absolute()
     trained = _trained_model(run)
@@ -85,7 +99,7 @@ def export(
             prefix=".export-", dir=folder.parent
         ) as place:
             new = Path(place, "new", folder.name)
-            shutil.copytree(trained, new)
+            _copy_folder(trained, new)
             parts = _write_parts(new, found, attention_picture, standalone)
             card = CardInput(
                 source=push_to or folder.name,
@@ -96,9 +110,7 @@ def export(
                 **parts,
             )
             (new / "README.md").write_text(model_card(card), encoding="utf-8")
-            if folder.exists():
-                folder.rename(Path(place, "old"))
-            new.rename(folder)
+            replace_folder(folder, new, Path(place, "old"))
     if push_to is not None:
         push(folder, push_to)
     return folder
@@ -166,6 +178,39 @@ def _refuse_target(folder, trained):
             f"{folder}: is there already and is no model folder, so it is not "
             "replaced; choose another, or remove it."
         )
+    for path in _files(folder):
+        name = path.relative_to(folder).as_posix()
+        if not _is_written(name) and not (trained / name).exists():
+            raise AttnError(
+                f"{folder}: holds {name}, which no export writes and which "
+                "would be lost. Move it out, or choose another folder and "
+                "copy its files here."
+            )
+
+
+def _is_written(name):
+    """Whether an export may have written a file, by its path in the folder."""
+    place, _, file = name.rpartition("/")
+    patterns = {"": _WRITTEN, "pictures": ["*.png"]}.get(place, ())
+    return any(fnmatchcase(file, pattern) for pattern in patterns)
+
+
+def _files(folder):
+    """Files below a folder, and what else there is but folders; sorted."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or not path.is_dir()
+    ]
+
+
+def _copy_folder(source, target):
+    try:
+        shutil.copytree(source, target)
+    except shutil.Error as error:
+        # It lists what it could not copy: (from, to, why).
+        _, _, reason = error.args[0][0]
+        raise OSError(reason) from None
 
 
 def _is_model_folder(folder):

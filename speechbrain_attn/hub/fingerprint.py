@@ -5,6 +5,7 @@ import json
 import os
 
 import torch
+from speechbrain.processing.features import InputNormalization
 from torch import nn
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -18,7 +19,8 @@ def network_sha256(network):
     network : iterable
         Modules, or other callables, of which only the names count. Of each
         module and those within it: class, numbers and words among its
-        attributes, weights and buffers. Train or eval mode has no say.
+        attributes, weights and buffers. Train or eval mode and the device
+        have no say.
 
     Returns
     -------
@@ -45,6 +47,7 @@ def network_sha256(network):
             tensors = {
                 **dict(module.named_parameters(recurse=False)),
                 **dict(module.named_buffers(recurse=False)),
+                **_statistics(module),
             }
             for name, tensor in tensors.items():
                 digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
@@ -60,8 +63,17 @@ def _description(module):
         for key, value in vars(module).items()
         if key[0] != "_" and key != "training" and _is_plain(value)
     }
+    if isinstance(module, InputNormalization):
+        plain["device"] = "cpu"  # where it lies has no say
     # Not the class's module: it may move from one release to the next.
     return f"{type(module).__name__} {json.dumps(plain, sort_keys=True)}"
+
+
+def _statistics(module):
+    """What the host's normaliser learned, which it keeps in no buffer."""
+    if getattr(module, "norm_type", None) != "global":
+        return {}
+    return {name: getattr(module, name) for name in ("glob_mean", "glob_std")}
 
 
 def _is_plain(value):

@@ -9,13 +9,12 @@ import os
 import tempfile
 
 import torch
-from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
 from speechbrain.processing.features import InputNormalization
 
 from speechbrain_attn.dataio.audio import SAMPLE_RATE
 from speechbrain_attn.errors import AttnError
-from speechbrain_attn.hub.weights import load_weights
 
 NETWORK_PARTS = ("compute_features", "mean_var_norm", "embedding_model")
 _HEADER = """\
@@ -100,9 +99,23 @@ def write_model_folder(
         # directory and not from the folder.
         for ending in ("txt", "ckpt"):
             label_encoder.save(os.path.join(new, f"label_encoder.{ending}"))
-        if os.path.isdir(folder):
-            os.rename(folder, os.path.join(scratch, "old"))
+        replace_folder(folder, new, os.path.join(scratch, "old"))
+
+
+def replace_folder(folder, new, aside):
+    """Put ``new`` in the place of a folder; what was there goes ``aside``.
+
+    Where that fails, the old one is back.
+    """
+    is_there = os.path.isdir(folder)
+    if is_there:
+        os.rename(folder, aside)
+    try:
         os.rename(new, folder)
+    except OSError:
+        if is_there:
+            os.rename(aside, folder)
+        raise
 
 
 def _network_keys(hparams_file, overrides):
@@ -143,9 +156,9 @@ def load_network(folder):
     Arguments
     ---------
     folder : str or Path
-        Holds ``hyperparams.yaml`` and ``embedding_model.ckpt``; one that we
-        wrote, or any of the host's. The YAML is run as code, as everywhere
-        in the host: load only folders that you trust.
+        One that we wrote, or any of the host's. The YAML is run as code, as
+        everywhere in the host: load only folders that you trust, or use
+        ``hub.load``, which runs none.
 
     Returns
     -------
@@ -155,25 +168,10 @@ def load_network(folder):
     Raises
     ------
     AttnError
-        There is no such folder, it is not a model folder, or its weights are
-        not exactly those of its network.
+        As ``hub.load``.
     """
-    path = os.path.join(folder, "hyperparams.yaml")
-    if not os.path.isfile(path):
-        what = "is not a model folder: it has no hyperparams.yaml"
-        if not os.path.isdir(folder):
-            what = "folder not found"
-        raise AttnError(
-            f"{folder}: {what}. Training writes one as <output_folder>/model."
-        )
-    with open(path) as file:
-        hparams = load_hyperpyyaml(file)
-    network = {}
-    for name in NETWORK_PARTS:
-        if name not in hparams:
-            raise AttnError(f"{path}: has no {name}.")
-        network[name] = hparams[name].eval()
-    load_weights(
-        network["embedding_model"], os.path.join(folder, "embedding_model.ckpt")
-    )
-    return network
+    # It builds on this module.
+    from speechbrain_attn.hub.loading import load
+
+    model = load(folder, trust=True, device="cpu")
+    return dict(zip(NETWORK_PARTS, model.network, strict=True))

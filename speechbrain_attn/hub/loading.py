@@ -13,6 +13,7 @@ from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import nn
 
+from speechbrain_attn.dataio.audio import SAMPLE_RATE
 from speechbrain_attn.errors import AttnError
 from speechbrain_attn.hub.folder import NETWORK_PARTS
 from speechbrain_attn.hub.model import SpeakerModel
@@ -95,16 +96,34 @@ def build_model(source, trust=False):
             f"{folder}: is not a model folder: it has no hyperparams.yaml. "
             "Training writes one as <output_folder>/model."
         )
-    if trust:
-        with open(path, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file)
-    else:
-        hparams = load_safe_hparams(path)
+    hparams = _run_yaml(path) if trust else load_safe_hparams(path)
     modules = hparams.get("modules")
     for part in NETWORK_PARTS:
         if not isinstance(modules, dict) or part not in modules:
             raise AttnError(f"{path}: has no modules with {part}.")
+    for name, module in modules.items():
+        if not isinstance(module, nn.Module):
+            raise AttnError(
+                f"{path}: modules: {name} is {module!r:.60}; want a torch "
+                "module."
+            )
+    rate = hparams.get("sample_rate", SAMPLE_RATE)
+    if type(rate) is not int or rate <= 0:
+        raise AttnError(
+            f"{path}: sample_rate is {rate!r:.60}; want whole samples per "
+            f"second, such as {SAMPLE_RATE}."
+        )
     return path, hparams, (folder, root, names)
+
+
+def _run_yaml(path):
+    """What the host builds of a YAML that is trusted."""
+    try:
+        file = open(path, encoding="utf-8")
+    except OSError as error:
+        raise AttnError(f"{path}: cannot be read ({error}).") from None
+    with file:
+        return load_hyperpyyaml(file)
 
 
 def _find(source):
@@ -158,9 +177,11 @@ def _fill(hparams, folder, root, names):
     for name, loadable in pretrainer.loadables.items():
         path = _weights_path(pretrainer, name, folder, root, names)
         if isinstance(loadable, InputNormalization):
-            size = getattr(
-                hparams["modules"]["embedding_model"], "embedding_size", None
-            )
+            size = None
+            # Others are of features.
+            if loadable is hparams["modules"].get("mean_var_norm_emb"):
+                network = hparams["modules"]["embedding_model"]
+                size = getattr(network, "embedding_size", None)
             _load_statistics(loadable, path, size)
         elif isinstance(loadable, nn.Module):
             load_weights(loadable, path)
@@ -210,7 +231,7 @@ def _weights_path(pretrainer, name, folder, root, names):
 
 
 def _load_statistics(norm, path, size):
-    """Fill a normaliser with the mean of training embeddings, of ``size``."""
+    """Fill a normaliser with what it learned; ``size`` None may be any."""
     values = read_values(path)
     # Earlier versions of the host keep those of speakers there, too.
     known = {name for name in values if not name.startswith("spk_dict_")}
@@ -219,15 +240,22 @@ def _load_statistics(norm, path, size):
             f"{path}: holds {', '.join(values) or 'nothing'}; want count, "
             "glob_mean and glob_std of an InputNormalization."
         )
-    mean = torch.as_tensor(values["glob_mean"])
+    try:
+        count = int(values["count"])
+        mean = torch.as_tensor(values["glob_mean"])
+        std = torch.as_tensor(values["glob_std"])
+        if not (mean.isfinite().all() and std.isfinite().all()):
+            raise ValueError("not all are finite")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AttnError(
+            f"{path}: count, glob_mean and glob_std are no numbers ({error})."
+        ) from None
     if size is not None and mean.shape[-1:] != (size,):
         raise AttnError(
             f"{path}: glob_mean has shape {tuple(mean.shape)}; the network's "
             f"embeddings have {size} values. Is it of another model?"
         )
-    norm.count = int(values["count"])
-    norm.glob_mean = mean
-    norm.glob_std = torch.as_tensor(values["glob_std"])
+    norm.count, norm.glob_mean, norm.glob_std = count, mean, std
 
 
 def _load_labels(encoder, path):
@@ -236,6 +264,8 @@ def _load_labels(encoder, path):
         raise AttnError(f"{path}: the label encoder's file is missing.")
     try:
         encoder.load(path)
+    except OSError as error:
+        raise AttnError(f"{path}: cannot be read ({error}).") from None
     except (ValueError, SyntaxError, KeyError, IndexError) as error:
         raise AttnError(
             f"{path}: is no label encoder ({error}); copy it again."

@@ -38,10 +38,15 @@ class SpeakerModel(SpeakerRecognition):
         self.calibration = calibration
         self.sample_rate = hparams.get("sample_rate", SAMPLE_RATE)
 
+    @property
+    def network(self):
+        """Its compute_features, mean_var_norm and embedding_model, a tuple."""
+        return tuple(self.mods[part] for part in NETWORK_PARTS)
+
     @functools.cached_property
     def sha256(self):
         """Hash of the network, by which stores and calibrations know it."""
-        return network_sha256(self.mods[part] for part in NETWORK_PARTS)
+        return network_sha256(self.network)
 
     def own_calibration(self):
         """The calibration, or None; AttnError for one of another model."""
@@ -98,17 +103,13 @@ class SpeakerModel(SpeakerRecognition):
 
     def _embed(self, utterances):
         """Embeddings of a list of waveforms, each as if it were alone."""
-        modules = self.mods
-        network = (
-            modules.compute_features,
-            modules.mean_var_norm,
-            modules.embedding_model,
-        )
-        if not all(getattr(part, "exact_padding", False) for part in network):
+        if not all(
+            getattr(part, "exact_padding", False) for part in self.network
+        ):
             # Padding would have a say.
             return torch.cat([self._embed_alone(wav) for wav in utterances])
         feats, lengths = padded_features(
-            modules.compute_features, utterances, self.device
+            self.mods.compute_features, utterances, self.device
         )
         return self._embed_features(feats, lengths)
 

@@ -36,21 +36,25 @@ ALLOWED_CLASSES = (
     "speechbrain.dataio.preprocess.AudioNormalizer",
     "speechbrain.utils.parameter_transfer.Pretrainer",
 )
-# A YAML of a few aliases can stand for billions of nodes.
+# A YAML of a few aliases can stand for billions of nodes, and a text of a few
+# references for billions of characters.
 MAX_NODES = 20_000
+MAX_TEXT = 1000
 _PLAIN = {
     f"tag:yaml.org,2002:{kind}"
     for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 }
 _TUPLE = re.compile(r"\(.*\)", re.DOTALL)
+_REFERENCE = re.compile(r"<[^>]*>")  # as the host finds them in a text
 
 
 def load_safe_hparams(path):
     """Build what a YAML file describes, unless it names something else.
 
-    References are resolved as HyperPyYAML does. ``!new:`` and ``!name:`` must
+    References are resolved as HyperPyYAML does, but for powers and products of
+    texts, which can take all time and memory. ``!new:`` and ``!name:`` must
     name a torch module of ``ALLOWED_MODULES`` or one of ``ALLOWED_CLASSES``;
-    no other tag but ``!ref`` and ``!copy`` is let in.
+    no other tag but ``!ref`` is let in.
 
     Arguments
     ---------
@@ -83,8 +87,16 @@ def load_safe_hparams(path):
         ) from None
     except AttnError as error:
         raise AttnError(f"{path}: {error}") from error
-    except (YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (
+        YAMLError,
+        OSError,
+        ValueError,
+        TypeError,
+        MemoryError,  # of Python's parser, at deep brackets
+        RecursionError,
+        AttributeError,  # of the host, at a reference that is a list
+    ) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise AttnError(f"{path}: cannot be read ({reason}).") from None
 
 
@@ -134,17 +146,24 @@ class _Refused(Exception):
 
 def _check(text):
     """Refuse any node of a YAML text that is not allowed."""
+    if re.search("^%YAML", text, re.MULTILINE):
+        raise AttnError("has a %YAML line, which is not read; remove it.")
     root = _Builder(text).get_single_node()
     if not isinstance(root, ruamel.yaml.MappingNode):
         raise _Refused("holds no keys")
-    nodes, seen = [root], 0
+    nodes, seen, lengths = [root], 0, {}
     while nodes:
         node = nodes.pop()
         seen += 1
         if seen > MAX_NODES:
-            raise _Refused(f"its aliases expand to over {MAX_NODES} nodes")
+            raise _Refused(
+                f"its references and aliases expand to over {MAX_NODES} nodes"
+            )
         try:
             _check_node(node)
+            if str(node.tag) == "!ref" and _is_text(node):
+                _resolved_length(node, root, lengths)
+                nodes += _whole_target(node, root)
         except _Refused as refused:
             refused.place = f" line {node.start_mark.line + 1}"
             raise
@@ -155,23 +174,105 @@ def _check(text):
 
 
 def _check_node(node):
-    """Refuse a node by its tag, its reference or its text."""
+    """Refuse a node by its tag or its text."""
     tag = str(node.tag)
     kind, _, name = tag.partition(":")
     if kind in ("!new", "!name"):
         _class_of(tag, name)
     elif kind == "!include":
         raise _Refused(f"{tag}: a model folder includes no other file")
-    elif tag in ("!ref", "!copy"):
-        # The host turns <object.attribute> into a call of getattr.
-        if re.search(r"<[^>]*\.", str(node.value)):
-            raise _Refused(f"{tag} {node.value}: names an attribute")
     elif tag == "!PLACEHOLDER":
         raise _Refused("!PLACEHOLDER: a value is missing")
-    elif tag not in _PLAIN and tag != "!tuple":
+    elif tag not in _PLAIN and tag not in ("!tuple", "!ref"):
         raise _Refused(f"{tag}: a tag that no speaker model needs")
-    if isinstance(node, ruamel.yaml.ScalarNode):
+    if _is_text(node):
         _literal(node.value)
+
+
+def _resolved_length(node, root, lengths):
+    """Characters of a scalar whose references are resolved.
+
+    Refuses what the host would compute or repeat without end: texts longer
+    than ``MAX_TEXT``, powers, products and formats of texts. ``lengths`` keeps
+    those of nodes that were met, None while they are under way.
+    """
+    if id(node) in lengths:
+        if lengths[id(node)] is None:
+            raise _Refused(f"{node.value[:60]}: refers to itself")
+        return lengths[id(node)]
+    lengths[id(node)] = None
+    text = node.value
+    names = _REFERENCE.findall(text)
+    # The host turns <object.attribute> into a call of getattr.
+    if any("." in name for name in names):
+        raise _Refused(f"!ref {text[:60]}: names an attribute")
+    if names == [text]:
+        targets = filter(_is_text, _whole_target(node, root))
+        length = sum(_resolved_length(one, root, lengths) for one in targets)
+    else:
+        found = [_target(name, root) for name in names]
+        length = _joined_length(text, found, root, lengths)
+    lengths[id(node)] = length
+    return length
+
+
+def _whole_target(node, root):
+    """What a scalar stands for if it is one reference: [node], else []."""
+    if not _REFERENCE.fullmatch(node.value):
+        return []
+    target = _target(node.value, root)
+    return [] if target is None else [target]
+
+
+def _joined_length(text, found, root, lengths):
+    """The same of a text with values in it, which may be a calculation."""
+    rest = _REFERENCE.sub("", text)
+    # The host joins first and looks then, so that no part of an operator, of
+    # a quoted text or of a reference may come from a value.
+    if found and (
+        "**" in rest or text[0] == "*" or text[-1] == "*" or _marks(rest)
+    ):
+        raise _Refused(
+            f"{text[:60]}: computes with powers or texts; write the value"
+        )
+    length = len(rest)
+    for target in found:
+        if not _is_text(target):
+            raise _Refused(f"{text[:60]}: refers to what is no plain value")
+        value = target.value
+        if not _REFERENCE.search(value) and (
+            not value or "*" in value or _marks(value)
+        ):
+            raise _Refused(
+                f"{text[:60]}: refers to {value[:60]!r}, which may be part of "
+                "a calculation; write the value"
+            )
+        length += _resolved_length(target, root, lengths)
+    if length > MAX_TEXT:
+        raise _Refused(f"{text[:60]}: stands for over {MAX_TEXT} characters")
+    return length
+
+
+def _marks(text):
+    return re.search("[<>'\"]", text)
+
+
+def _target(name, root):
+    """Node that a reference names, as the host looks it up; None without."""
+    node = root
+    for part in name.strip("<>").split("["):
+        pairs = node.value if isinstance(node, ruamel.yaml.MappingNode) else ()
+        named = {key.value: value for key, value in pairs if _is_text(key)}
+        if part.strip("]") not in named:
+            if "<<" in named:
+                raise _Refused(f"{name}: may name a key that is merged in")
+            return None
+        node = named[part.strip("]")]
+    return node
+
+
+def _is_text(node):
+    return isinstance(node, ruamel.yaml.ScalarNode)
 
 
 def _class_of(tag, name):

@@ -26,8 +26,8 @@ def load_weights(module, path):
     ------
     AttnError
         The folder or file is missing, is empty or broken, or its parameters
-        are not exactly those of the module, in name and shape. The message
-        names file and parameter.
+        are not exactly those of the module, in name, shape and kind. The
+        message names file and parameter.
     """
     path = str(path)
     own = module.state_dict()
@@ -54,7 +54,25 @@ def load_weights(module, path):
                 f"YAML builds {tuple(parameter.shape)}. Set the sizes that it "
                 "was trained with."
             )
+        if _kind(weights[name]) != _kind(parameter):
+            raise AttnError(
+                f"{path}: {name} holds {_kind(weights[name])}, the network "
+                f"{_kind(parameter)}. Save its state_dict() as it is trained."
+            )
     module.load_state_dict(weights)
+
+
+def _kind(tensor):
+    """What a tensor holds, in words: torch would cast it, or fail."""
+    if tensor.is_meta:
+        return "no numbers (meta)"
+    if tensor.layout != torch.strided:
+        return f"a sparse tensor ({tensor.layout})"
+    if tensor.is_quantized:
+        return f"quantised numbers ({tensor.dtype})"
+    if tensor.is_complex():
+        return f"complex numbers ({tensor.dtype})"
+    return "real numbers" if tensor.is_floating_point() else "whole numbers"
 
 
 def read_values(path):
@@ -92,16 +110,25 @@ def read_values(path):
             return safetensors.torch.load_file(path)
         values = torch.load(path, map_location="cpu", weights_only=True)
     except (
+        OSError,
         RuntimeError,
         EOFError,
         pickle.UnpicklingError,
         safetensors.SafetensorError,
     ) as error:
-        named = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        # Torch says it in two ways, of what it does not know and of what it
+        # would never run.
+        named = re.search(
+            r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error)
+        )
         if named:
             raise AttnError(
                 f"{path}: is a pickle that names {named[1]}, and would run "
                 "it. Weights need no code: ask for them as safetensors."
+            ) from None
+        if isinstance(error, OSError):
+            raise AttnError(
+                f"{path}: cannot be read ({error.strerror or error})."
             ) from None
         reason = str(error).split("\n")[0] or type(error).__name__
         raise AttnError(

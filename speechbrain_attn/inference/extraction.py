@@ -31,14 +31,10 @@ from speechbrain_attn.inference.long_audio import (
     embed_long_audio,
 )
 from speechbrain_attn.lobes.features import batch_features
+from speechbrain_attn.precision import PRECISIONS, warn_if_slow
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = {
-    "fp32": None,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
 # Smaller batches spend more of a CPU's time on getting ready, larger ones leave
 # its caches; an accelerator likes to be filled.
 _BATCH_FRAMES = {"cpu": 6000}
@@ -180,6 +176,7 @@ def embedded_parts(buckets, job):
     A file that cannot be read or embedded is among the part's refused ones,
     and does not hinder the others.
     """
+    warn_if_slow(job.precision, job.device)
     exact = _exact_padding(job.network)
     # Only of our own modules is it known that a forward pass changes nothing
     # in them, so that one may begin before another ends.

@@ -134,21 +134,28 @@ class LongAudio:
         Arguments
         ---------
         wav : torch.Tensor or numpy.ndarray
-            [samples], mono, 16 kHz, any number of samples.
+            [samples], mono, 16 kHz, any number of samples; floats of about
+            [-1, 1].
 
         Raises
         ------
         AudioError
             NaN or infinite samples.
         AttnError
-            Not one axis, or ``finish`` was called before.
+            No floats, not one axis, or ``finish`` was called before.
         """
         if self._finished:
             raise AttnError(
                 "feed: the recording is finished; make a new LongAudio for "
                 "the next one."
             )
-        wav = torch.as_tensor(wav, dtype=torch.float32).cpu()
+        wav = torch.as_tensor(wav)
+        if not wav.is_floating_point():
+            raise AttnError(
+                f"wav: {wav.dtype}; want floats of about [-1, 1]. Divide "
+                "16-bit samples by 32768."
+            )
+        wav = wav.float().cpu()
         if wav.dim() != 1:
             raise AttnError(
                 f"wav: want [samples] of one channel, got {tuple(wav.shape)}."

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def extract_to_store(
     progress=True,
     precision="fp32",
     knows_states=False,
+    refused=None,
 ):
     """Embed audio files into a folder, going on from what is there.
 
@@ -87,6 +89,9 @@ def extract_to_store(
         True shows a bar, if stderr is a terminal.
     knows_states : bool
         True tells files apart by their sizes and times of change, too.
+    refused : dict
+        Utterance -> (path, reason), of those that were left out before, to be
+        listed in ``left_out.csv``, too.
 
     Returns
     -------
@@ -130,7 +135,7 @@ def extract_to_store(
             _extract(work, buckets, job, on_error, progress)
             _wait_for_all()
             if is_main:
-                _finish(folder, files, settings)
+                _finish(folder, files, settings, refused or {})
         _wait_for_all()
     return EmbeddingStore.open(folder)
 
@@ -295,7 +300,17 @@ def _extract(work, buckets, job, on_error, progress):
             bar.update(len(buckets[number]))
 
 
-def _finish(folder, files, settings):
+def _take_room(path):
+    """Raise OSError where there is no room for all of a file on its disk.
+
+    Where a mapped file meets a full disk, the system ends the process.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _finish(folder, files, settings, refused_before):
     """Bring the parts of all processes into one store."""
     work = folder / _UNFINISHED
     found = list(entries(work).values())
@@ -316,6 +331,7 @@ def _finish(folder, files, settings):
     embeddings = np.lib.format.open_memmap(
         work / "all.npy", "w+", np.float32, (len(kept), size)
     )
+    _take_room(work / "all.npy")
     durations = np.empty(len(kept), dtype=np.float32)
     for entry, place in found:
         if not entry.rows:
@@ -326,6 +342,7 @@ def _finish(folder, files, settings):
     names = list(files)
     report = [("utterance", "path", "reason")]
     report += [(names[i], files[names[i]], refused[i]) for i in sorted(refused)]
+    report += [(name, *why) for name, why in refused_before.items()]
     write_text(folder / LEFT_OUT_FILE, "".join(csv_lines(report)))
     ids = [names[row] for row in kept]
     EmbeddingStore.create(folder, ids, embeddings, durations, settings)

@@ -2,8 +2,8 @@
 
 Everything downstream sees padding in one of two forms: a boolean *mask*
 ``[batch, frames]``, True on an utterance's own frames, or a *presence*
-``[batch, frames]`` in [0, 1], the mask times soft frame weights. Either is
-None when nothing is padded, and then costs nothing.
+``[batch, frames]`` in [0, 1], the mask times soft frame weights over their
+largest. Either is None when nothing is padded, and then costs nothing.
 """
 
 import torch
@@ -119,7 +119,8 @@ def present_frames(x, lengths, weights, input_size):
     x : torch.Tensor
         The input with absent frames set to zero.
     presence : torch.Tensor or None
-        [batch, frames] float32 (float64 for a float64 input).
+        [batch, frames] float32 (float64 for a float64 input); the largest of
+        each utterance is 1.
 
     Raises
     ------
@@ -142,6 +143,9 @@ def present_frames(x, lengths, weights, input_size):
     everywhere = torch.ones_like(weights) if mask is None else mask.to(weights)
     some = (weights > 0).any(dim=1, keepdim=True)
     presence = torch.where(some, weights, everywhere)
+    # Only their ratios count; the largest is 1, so that no product of tiny
+    # ones vanishes.
+    presence = presence / presence.amax(dim=1, keepdim=True)
     return clean(x, presence > 0), presence
 
 

@@ -37,7 +37,8 @@ OPTIONS = [Option(*row) for row in (
      "is doubled but where the YAML says `keep_original`", "ours",
      "in `noise_folder` and `rir_folder`"),
     ("speeds", "each crop at one of these percents of its speed, as the same "
-     "speaker", "Ko et al., 2015"),
+     "speaker; a faster one is filled up with its own beginning",
+     "Ko et al., 2015"),
     ("speaker_speeds", "each crop at 100 % or one of these percents, each as "
      "another speaker; with GE2E an epoch hears every file at every speed. "
      "Validation and the model folder have the real speakers only",
@@ -163,12 +164,22 @@ def _default(key, values):
             f"{key}: no training YAML in hparams/ has this key; take it out "
             "of speechbrain_attn/training/options.py, or add it there."
         )
-    plain = {value for value in found if not value.startswith("!")}
-    shown = sorted(plain, key=lambda value: (-found.count(value), value))
-    if len(plain) < len(set(found)):
-        given = all(one == "!PLACEHOLDER" for one in set(found) - plain)
-        shown.append("to be given" if given else "from `total_steps`")
-    return ", ".join(f"`{one}`" if one in plain else one for one in shown)
+    # The most common first, what is worked out last.
+    in_order = sorted(
+        found, key=lambda value: (value[0] == "!", -found.count(value), value)
+    )
+    return ", ".join(dict.fromkeys(map(_shown, in_order)))
+
+
+def _shown(value):
+    """A value of a YAML file for the reader of the page."""
+    if value == "!PLACEHOLDER":
+        return "to be given"
+    if value.startswith("!ref"):
+        return f"from `{re.search(r'<(.+?)>', value)[1]}`"
+    if value.endswith("fast_precision"):
+        return "`bf16` where the machine multiplies in it"
+    return f"`{value}`"
 
 
 def _gain(record):

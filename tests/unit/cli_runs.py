@@ -31,8 +31,9 @@ def write_recordings(folder):
     bad.mkdir()
     soundfile.write(bad / "silent.wav", np.zeros(RATE), RATE)
     soundfile.write(bad / "short.wav", speech_like(0.3), RATE)
-    loud = np.clip(speech_like(2) * 100, -1, 1)
-    soundfile.write(bad / "clipped.wav", loud, RATE)
+    loud = speech_like(2) * 100
+    soundfile.write(bad / "clipped.wav", np.clip(loud, -1, 1), RATE)
+    soundfile.write(bad / "loud.wav", loud, RATE, subtype="FLOAT")
     (bad / "text.wav").write_text("no sound")
     (bad / "empty.wav").touch()
     return folder

@@ -1,5 +1,6 @@
 """Model folders for the tests of the hub: good ones and malicious ones."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -99,17 +100,25 @@ def _include_outside(folder, marker):
 
 
 class _Payload:
-    def __init__(self, marker):
-        self.marker = marker
+    def __init__(self, *call):
+        self.call = call
 
     def __reduce__(self):
-        return (Path.mkdir, (Path(self.marker),))
+        return self.call
 
 
-def _pickle(name):
+def _make_by_path(marker):
+    return _Payload(Path.mkdir, (Path(marker),))
+
+
+def _make_by_shell(marker):
+    return _Payload(os.system, (f"mkdir {marker}",))
+
+
+def _pickle(name, payload=_make_by_path):
     def change(folder, marker):
         with open(folder / name, "wb") as file:
-            pickle.dump({"weight": _Payload(marker)}, file, protocol=2)
+            pickle.dump({"weight": payload(marker)}, file, protocol=2)
 
     return change
 
@@ -132,8 +141,16 @@ def _path_outside(path):
     return with_line(f"    paths: {{embedding_model: '{path}'}}")
 
 
+def _tenfold(item, first):
+    """Lines of which each has the one before ten times over."""
+    return first + "".join(
+        f"\n{new}: {item(old)}"
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+
+
 _JOINED = """a: "(!!python/object/apply:os"
-b: ".mkdir ['MARKER'])"
+b: ".mkdir [MARKER])"
 c: !ref <a><b>"""
 # Each makes the directory "marker" when the host loads the folder's YAML.
 RUNS_IN_HOST = {
@@ -221,8 +238,81 @@ MALICIOUS = {
         "aliases expand",
     ),
     "alias_of_itself": (with_line("a: &a [*a]"), "aliases expand"),
+    # These would take all time or memory.
+    "references": (
+        with_line(
+            _tenfold(
+                lambda old: f"[{', '.join([f'!ref <{old}>'] * 10)}]", "a: [1]"
+            )
+        ),
+        "its references and aliases expand",
+    ),
+    "reference_to_its_own_list": (
+        with_line("a: [!ref <a>]"),
+        "its references and aliases expand",
+    ),
+    "reference_to_itself": (
+        with_line("a: !ref <b>/x\nb: !ref <a>/x"),
+        "refers to itself",
+    ),
+    "copies": (
+        with_line(
+            _tenfold(
+                lambda old: f"[{', '.join([f'!copy <{old}>'] * 10)}]", "a: [1]"
+            )
+        ),
+        "!copy: a tag that no speaker model needs",
+    ),
+    "growing_text": (
+        with_line(_tenfold(lambda old: f"!ref {f'<{old}>' * 10}", "a: long")),
+        "stands for over 1000 characters",
+    ),
+    "power": (
+        with_line("n: 9\nx: !ref <n> ** <n> ** <n> ** 2"),
+        r"line \d+: <n> \*\* .*computes with powers",
+    ),
+    "power_by_way_of_a_text": (
+        with_line('n: 9\na: "<n> ** <n> ** <n> ** 2"\nx: !ref <a>'),
+        "computes with powers",
+    ),
+    "power_in_pieces": (
+        with_line('n: 9\na: "*"\nx: !ref <n> <a><a> <n> <a><a> <n>'),
+        r"refers to '\*', which may be part of a calculation",
+    ),
+    "power_in_half_sums": (
+        with_line("n: 9\na: !ref <n>*\nx: !ref <a>*<n>**<n>"),
+        "computes with powers",
+    ),
+    "power_around_nothing": (
+        with_line("n: 9\na: ''\nx: !ref <n> *<a>* <n> *<a>* <n>"),
+        "computes with powers",
+    ),
+    "power_merged_in": (
+        with_line('n: 9\n<<: {a: "<n> ** <n> ** <n> ** 2"}\nx: !ref <a>'),
+        "may name a key that is merged in",
+    ),
+    "power_by_a_joined_reference": (
+        with_line(
+            'n: 9\nm: "<n> ** <n> ** 9"\na: "<n> * <"\nb: "> * <n>"\n'
+            "x: !ref <a>m<b>"
+        ),
+        "computes with powers or texts",
+    ),
+    "product_of_a_text": (
+        with_line("a: \"'x'\"\nx: !ref <a> * 99999999999"),
+        "which may be part of a calculation",
+    ),
+    "attribute_by_way_of_a_text": (
+        with_line('a: "<seed.real>"\nx: !ref <a>'),
+        "names an attribute",
+    ),
     "pickle_of_weights": (_pickle("embedding_model.ckpt"), "pickle that names"),
     "pickle_of_means": (_pickle("mean_var_norm_emb.ckpt"), "pickle that names"),
+    # Of a module that torch would not even unpickle if it were told to.
+    "pickle_of_shell": (
+        _pickle("embedding_model.ckpt", _make_by_shell),
+        r"pickle that names \w+\.system",
+    ),
     "link_to_weights": (_link_outside, "leads out of the folder"),
     "link_to_yaml": (_yaml_link_outside, "leads out of the folder"),
     "path_up": (_path_outside("../embedding_model.ckpt"), "leads out of"),

@@ -13,6 +13,7 @@ from hub_folders import write_run
 from speechbrain_attn import hub
 from speechbrain_attn.cli import common, recordings
 from speechbrain_attn.inference import extraction, long_audio
+from speechbrain_attn.inference.store_extraction import left_out
 from speechbrain_attn.scoring.store import EmbeddingStore
 
 
@@ -84,12 +85,13 @@ def test_a_store_is_scored_and_gone_on_with(shell, wavs, tmp_path, expected):
     done = shell.json(*words, code=1)
     assert set(done["refused"]) == {
         str(wavs / "bad" / f"{name}.wav")
-        for name in ("clipped", "empty", "short", "silent", "text")
+        for name in ("clipped", "empty", "loud", "short", "silent", "text")
     }
     store = EmbeddingStore.open(folder)
     assert store.ids == ["anna/0", "anna/1", "ben/0", "ben/1"]
     rows = store.embeddings[store.rows(list(expected))]
     check(dict(zip(expected, rows, strict=True)), expected)
+    assert left_out(store) == done["refused"]
     # What is there already is the same.
     assert shell.json(*words, code=1) == done
     replaced = tmp_path / "replaced"
@@ -163,6 +165,37 @@ def test_anyway_uses_what_is_of_no_use_and_says_so(shell, wavs):
     assert done.stderr.count("used all the same") == 2
 
 
+@pytest.mark.parametrize("to_store", [False, True])
+def test_less_than_a_frame_is_never_used(shell, tmp_path, to_store):
+    soundfile.write(tmp_path / "click.wav", [0.5] * 159, RATE)
+    words = ["embed", tmp_path / "click.wav", "--anyway"]
+    words += ["-o", tmp_path / "store"] if to_store else []
+    done = shell.run(*words, code=2)
+    says = "click.wav: lasts 0.0099 s; the shortest that can be embedded is 0.0"
+    assert says in done.stderr and "all the same" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["new/store", "new/x.npz", "there/store"])
+def test_where_nothing_is_written_nothing_is_left(shell, wavs, tmp_path, name):
+    (tmp_path / "there").mkdir()
+    path = tmp_path / name
+    done = shell.run("embed", wavs / "bad" / "silent.wav", "-o", path, code=2)
+    assert f"{path} is not written" in done.stderr
+    assert [one.name for one in tmp_path.rglob("*")] == ["there"]
+
+
+def test_names_of_two_formats_keep_their_extensions(
+    shell, wavs, tmp_path, expected
+):
+    for number, name in enumerate(("a.wav", "a.WAV", "b.wav")):
+        source = wavs / "anna" / f"{number % 2}.wav"
+        shutil.copyfile(source, tmp_path / name)
+    found = shell.json("embed", tmp_path)["embeddings"]
+    assert list(found) == ["a.WAV", "a.wav", "b"]
+    np.testing.assert_allclose(found["a.wav"], expected["anna/0"], atol=1e-5)
+    np.testing.assert_allclose(found["a.WAV"], expected["anna/1"], atol=1e-5)
+
+
 def test_names_and_a_recording_on_stdin(shell, wavs, tmp_path, expected):
     names = "\n".join(str(wavs / f"{name}.wav") for name in expected)
     found = shell.json("embed", "-", stdin=names)["embeddings"]
@@ -211,6 +244,7 @@ REFUSALS = [
     (["{wavs}/bad/silent.wav"], 2, "silent.wav: is silent: its loudest 0.2 s"),
     (["{wavs}/bad/short.wav"], 2, "of speech; want 0.5 s or more. --anyway"),
     (["{wavs}/bad/clipped.wav"], 2, "of its samples are cut off, want 1 %"),
+    (["{wavs}/bad/loud.wav"], 2, "loud.wav: exceeds full scale: its peak is"),
     (["{wavs}/bad/text.wav"], 2, "text.wav: cannot be decoded"),
     (["{wavs}/bad/empty.wav"], 2, "empty.wav: cannot be decoded"),
     (["not_there.wav"], 2, "not_there.wav: no such audio file."),
@@ -234,7 +268,7 @@ REFUSALS = [
     (
         ["{wavs}/anna", "{wavs}/ben", "-o", "{tmp}/x"],
         2,
-        "anna/0.wav and {wavs}/ben/0.wav: would both be named 0. Embed them",
+        "anna/0.wav and {wavs}/ben/0.wav: would both be named 0.wav. Embed",
     ),
     (["{wavs}/anna", "--model", "nix"], 2, "embed: nix: folder not found."),
     (["{wavs}/anna", "--model", "a/b"], 2, "write hf://a/b"),

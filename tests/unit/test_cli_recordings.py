@@ -1,5 +1,6 @@
 """Names on a command line, and on its stdin, to audio files."""
 
+import errno
 import io
 import os
 import sys
@@ -76,6 +77,35 @@ def test_a_recording_comes_from_stdin(stdin, kind, tmp_path, monkeypatch):
     assert soundfile.info(path).frames == RATE
     os.remove(path)
     assert file_of("other.wav") == "other.wav"
+
+
+def test_no_room_for_what_comes_from_stdin_is_said(stdin, monkeypatch):
+    def full(path, *args):
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    monkeypatch.setattr("builtins.open", full)
+    stdin(b"RIFF\0")
+    says = r"-: cannot be kept in .* \(No space left on device\). Set TMPDIR"
+    with pytest.raises(AttnError, match=says):
+        audio_paths(["-"])
+
+
+def test_links_show_no_recording_twice(folder):
+    """But one that is elsewhere is found."""
+    for link, target in (
+        ("b/a_loop", "."),
+        ("b/c/up", ".."),
+        ("b/also_c", "c"),
+        ("b/away", "../none"),
+    ):
+        (folder / link).symlink_to(target)
+    (folder / "none" / "x.wav").touch()
+    assert audio_paths(["b"]) == [
+        "b/1.FLAC",
+        "b/2.wav",
+        "b/c/3.aiff",
+        "b/away/x.wav",
+    ]
 
 
 @pytest.mark.parametrize(

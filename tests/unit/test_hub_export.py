@@ -2,9 +2,11 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,10 +318,54 @@ def test_a_full_disk_is_said_and_leaves_the_first(run, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
     monkeypatch.setattr(shutil, "copyfile", copyfile)
-    with pytest.raises(AttnError, match=r"No space left .* make room"):
+    with pytest.raises(AttnError, match=r"No space left .* make room") as said:
         export(run, folder)
+    assert "[(" not in str(said.value)  # shutil lists what it could not copy
     assert (folder / "README.md").read_text() == card
     assert not list(tmp_path.glob(".export*"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".git/HEAD", "my_notes.md", "old/x.ckpt", "train.py", "pictures/a.txt"],
+)
+def test_what_no_export_writes_is_not_lost(run, tmp_path, name):
+    evaluation = write_evaluation(tmp_path / "test")
+    folder = export(run, tmp_path / "model", [evaluation], standalone=True)
+    export(run, folder)  # control: what an export writes may go
+    card = (folder / "README.md").read_text()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    says = f"model: holds {re.escape(name)}, which no export writes"
+    with pytest.raises(AttnError, match=says):
+        export(run, folder)
+    assert (folder / name).read_text() == "mine"
+    assert (folder / "README.md").read_text() == card
+
+
+def test_files_of_the_run_are_no_hindrance(run, tmp_path):
+    (run / "model" / "notes.txt").write_text("of the training")
+    for _ in range(2):
+        folder = export(run, tmp_path / "model")
+    assert (folder / "notes.txt").read_text() == "of the training"
+
+
+def test_the_old_model_is_back_if_the_new_one_cannot_come(
+    run, tmp_path, monkeypatch
+):
+    folder = export(run, tmp_path / "model")
+    rename = os.rename
+
+    def fail(source, target):
+        if Path(source).parent.name == "new":
+            raise OSError(errno.EIO, "Input/output error", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(AttnError, match="Input/output error"):
+        export(run, folder)
+    assert hub.load(folder).encode_batch(torch.zeros(1, 8000)).shape[2] == 6
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "model"}
 
 
 def test_what_cannot_be_exported_is_said(run, tmp_path):

@@ -1,6 +1,7 @@
 """Models from strangers: nothing runs, nothing is missing, or it is refused."""
 
 import contextlib
+import errno
 import re
 
 import pytest
@@ -14,6 +15,7 @@ from speechbrain.inference.speaker import EncoderClassifier
 from speechbrain_attn import hub
 from speechbrain_attn.errors import AttnError, AudioError
 from speechbrain_attn.hub import loading
+from speechbrain_attn.hub.folder import load_network
 from speechbrain_attn.hub.safe import load_safe_hparams
 
 
@@ -101,12 +103,13 @@ def test_values_are_those_of_the_host(tmp_path):
     path.write_text(
         "a: 1e-3\nb: on\nc: 0o17\nd: (1, 2.5)\ne: !ref <a>\n"
         "g: [1, {h: null}]\nh: !ref <c> + 1\ni: !ref <b>/x\n"
-        "j: !copy <g>\nk: !name:torch.nn.LeakyReLU\n"
+        "k: !name:torch.nn.LeakyReLU\nl: {m: 2}\nn: !ref <l[m]> * <c> - 1\n"
+        "o: !ref <n> // 2\np: !ref <g>\nq: It's from <anna@example.org>\n"
     )
     with open(path) as file:
         expected = load_hyperpyyaml(file)
     assert load_safe_hparams(path) == expected
-    assert expected["d"] == (1, 2.5)
+    assert expected["d"] == (1, 2.5) and expected["o"] == 14
 
 
 def test_arguments_of_a_class_are_bound_as_in_the_host(tmp_path):
@@ -130,6 +133,9 @@ def test_arguments_of_a_class_are_bound_as_in_the_host(tmp_path):
         ("a: !ref <b>", 'reference "b" is not valid'),
         ("a: !new:torch.nn.Linear [1]", "cannot be built .*out_features"),
         ("a: !new:torch.nn.Lineal [1]", "has no class Lineal"),
+        ("%YAML 1.2\n---\na: 1", "has a %YAML line.*remove it"),
+        ("a: !ref [<b>]", "cannot be read"),
+        ("a: !ref <b[c]>\nb: c", "cannot be read"),
     ],
 )
 def test_broken_yaml_is_said(tmp_path, text, says):
@@ -156,6 +162,22 @@ def _reshape_parameter(weights):
     weights["encoder.convs.0.bias"] = torch.ones(8)
 
 
+BIAS = "encoder.convs.0.bias"
+
+
+def _another_kind(change):
+    """A change of one parameter, its shape kept."""
+
+    def change_bias(weights):
+        weights[BIAS] = change(weights[BIAS])
+
+    return change_bias
+
+
+def _quantised(values):
+    return torch.quantize_per_tensor(values, 0.1, 0, torch.qint8)
+
+
 @pytest.mark.parametrize(
     "change, says",
     [
@@ -164,6 +186,14 @@ def _reshape_parameter(weights):
         (_prefix_parameters, "more are missing, module"),
         (_reshape_parameter, r"has shape \(8,\)"),
         (dict.clear, "holds no parameters"),
+        (
+            _another_kind(lambda values: values.to(torch.complex64)),
+            r"0\.bias holds complex numbers .*, the network real numbers",
+        ),
+        (
+            _another_kind(lambda values: values.to(torch.int8)),
+            "0.bias holds whole numbers, the network real",
+        ),
     ],
 )
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
@@ -178,6 +208,38 @@ def test_weights_that_do_not_fit_are_refused(folder, change, says, ending):
         save_file(weights, path.with_suffix(".safetensors"))
     with pytest.raises(AttnError, match=says):
         hub.load(folder)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda values: values.to_sparse(), "holds a sparse tensor"),
+        (lambda values: values.to("meta"), "holds no numbers"),
+        (_quantised, "holds quantised numbers"),
+    ],
+    ids=("sparse", "meta", "quantised"),
+)
+def test_weights_of_no_plain_layout_are_refused(folder, change, says):
+    """A .safetensors cannot hold them."""
+    path = folder / "embedding_model.ckpt"
+    weights = torch.load(path)
+    _another_kind(change)(weights)
+    torch.save(weights, path)
+    with pytest.raises(AttnError, match=rf"0\.bias {says}.*network real"):
+        hub.load(folder)
+
+
+def test_half_precision_weights_are_taken(folder):
+    """Control: not every other type is refused."""
+    path = folder / "embedding_model.ckpt"
+    weights = torch.load(path)
+    _another_kind(torch.Tensor.half)(weights)
+    torch.save(weights, path)
+    loaded = hub.load(folder).mods.embedding_model.state_dict()[BIAS]
+    assert torch.equal(loaded, weights[BIAS].float())
 
 
 def test_weights_of_what_has_none_are_refused(folder):
@@ -211,6 +273,117 @@ def test_means_of_another_model_are_refused(folder):
     torch.save(stats, path)
     with pytest.raises(AttnError, match=r"shape \(5,\).*have 6 values"):
         hub.load(folder)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("glob_mean", "abc"),
+        ("glob_mean", torch.full((6,), torch.nan)),
+        ("glob_std", torch.zeros(6, device="meta")),
+        ("count", "x"),
+        ("count", None),
+    ],
+)
+def test_means_that_are_no_numbers_are_refused(folder, key, value):
+    path = folder / "mean_var_norm_emb.ckpt"
+    stats = torch.load(path)
+    stats[key] = value
+    torch.save(stats, path)
+    says = "emb.ckpt: count, glob_mean and glob_std are no numbers"
+    with pytest.raises(AttnError, match=says):
+        hub.load(folder)
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        (
+            "    embedding_model: !ref <embedding_model>\n    mean",
+            "    embedding_model: 3\n    mean",
+            "modules: embedding_model is 3; want a torch module",
+        ),
+        (
+            "    classifier: !ref <classifier>\npre",
+            "    classifier: null\npre",
+            "modules: classifier is None; want a torch module",
+        ),
+        ("rate: 16000", "rate: hello", "sample_rate is 'hello'; want whole"),
+        ("rate: 16000", "rate: 0", "sample_rate is 0; want whole"),
+        ("rate: 16000", "rate: yes", "sample_rate is .*; want whole"),
+    ],
+)
+def test_parts_of_no_use_are_refused(folder, old, new, says):
+    with_text(old, new)(folder, None)
+    for trust in (False, True):
+        with pytest.raises(AttnError, match=f"hyperparams.yaml: {says}"):
+            hub.load(folder, trust=trust)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hyperparams.yaml",
+        "embedding_model.ckpt",
+        "mean_var_norm_emb.ckpt",
+        "label_encoder.ckpt",
+    ],
+)
+def test_a_file_that_may_not_be_read_is_said(folder, name, trust, monkeypatch):
+    """Not by its mode, which root may ignore."""
+    opened = open
+
+    def refuse(path, *args, **kwargs):
+        if str(path) == str(folder / name):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(AttnError, match=rf"{name}: cannot be read .*denied"):
+        hub.load(folder, trust=trust)
+
+
+def with_learned_features(folder):
+    """A model whose features are normalised by what was learned."""
+    with_text(
+        "mean_var_norm: !new:speechbrain_attn.lobes.features."
+        "SentenceNormalization",
+        "mean_var_norm: !new:speechbrain.processing.features."
+        "InputNormalization\n    norm_type: global",
+    )(folder, None)
+    with_text(
+        "    loadables:\n",
+        "    loadables:\n        mean_var_norm: !ref <mean_var_norm>\n",
+    )(folder, None)
+    stats = {"count": 9, "glob_mean": torch.randn(13)}
+    stats["glob_std"] = 1 + torch.rand(13)
+    torch.save(stats, folder / "mean_var_norm.ckpt")
+    return stats
+
+
+def test_a_learned_normaliser_of_features_is_loaded(folder):
+    stats = with_learned_features(folder)
+    wavs = torch.randn(2, 8000)
+    host = EncoderClassifier.from_hparams(str(folder))
+    model = hub.load(folder)
+    expected = host.encode_batch(wavs)
+    torch.testing.assert_close(model.encode_batch(wavs), expected)
+    # By the way of the scripts, too.
+    norm = load_network(folder)["mean_var_norm"]
+    assert torch.equal(norm.glob_mean, stats["glob_mean"])
+    # And the hash of a model knows it.
+    stats["glob_mean"] += 1
+    torch.save(stats, folder / "mean_var_norm.ckpt")
+    assert hub.load(folder).sha256 != model.sha256
+
+
+def test_the_hash_of_a_model_is_that_on_any_device(folder):
+    with_learned_features(folder)
+    model = hub.load(folder, device="cpu")
+    other = hub.load(folder, device="cpu")
+    other.mods.mean_var_norm.device = "cuda:0"  # as the host's to() leaves it
+    assert other.sha256 == model.sha256
 
 
 def test_a_broken_label_encoder_is_said(folder):

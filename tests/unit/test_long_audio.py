@@ -261,8 +261,13 @@ def test_training_mode_is_refused():
     [
         (torch.zeros(1, 160), AttnError, r"want \[samples\].*got \(1, 160\)"),
         (torch.tensor([0.0, float("nan")]), AudioError, "NaN.*at 1.00 s"),
+        (
+            np.zeros(160, dtype=np.int16),
+            AttnError,
+            r"torch.int16; want floats .*Divide 16-bit samples by 32768",
+        ),
     ],
-    ids=("two_axes", "nan"),
+    ids=("two_axes", "nan", "int16"),
 )
 def test_bad_pieces_are_refused_and_leave_no_trace(wav, error, says):
     network = parts("serialized")

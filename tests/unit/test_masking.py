@@ -105,17 +105,18 @@ def test_zero_after_blanks_what_follows_each_count(axis, wants_gradient):
     assert zero_after(x, None, axis) is x
 
 
-def test_presence_is_mask_times_weights():
+def test_presence_is_mask_times_weights_over_their_largest():
     x = torch.randn(3, 5, 7)
     lengths = torch.tensor([3 / 5, 1.0, 2 / 5])
     weights = torch.full((3, 5), 0.5)
     weights[0, 1] = 0.0
+    weights[0, 2] = 0.25
     weights[2] = 0.0  # as if it had none
     weights[0, 4] = NAN  # in the padding
     cleaned, presence = present_frames(x, lengths, weights, 7)
     assert presence.tolist() == [
-        [0.5, 0.0, 0.5, 0.0, 0.0],
-        [0.5, 0.5, 0.5, 0.5, 0.5],
+        [1.0, 0.0, 0.5, 0.0, 0.0],
+        [1.0, 1.0, 1.0, 1.0, 1.0],
         [1.0, 1.0, 0.0, 0.0, 0.0],
     ]
     assert torch.equal(cleaned == 0, (presence == 0)[..., None].expand(3, 5, 7))
@@ -176,6 +177,18 @@ def test_softmax_of_equal_presence_equals_that_without():
         torch.testing.assert_close(
             masked_softmax(scores, presence), masked_softmax(scores, None)
         )
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-20, 1e-39, 1e-44])
+def test_softmax_of_tiny_weights_sums_to_one(size):
+    x, scores = torch.randn(2, 11, 7), torch.randn(2, 3, 11)
+    weights = 0.1 + 0.9 * torch.rand(2, 11)
+    _, expected = present_frames(x, None, weights, 7)
+    _, presence = present_frames(x, None, size * weights, 7)
+    attention = masked_softmax(scores, presence)
+    torch.testing.assert_close(attention.sum(dim=2), torch.ones(2, 3))
+    if size > 1e-44:  # which leaves a digit
+        torch.testing.assert_close(presence, expected, rtol=1e-5, atol=0)
 
 
 def test_gradient_of_softmax_is_finite_and_zero_where_absent():

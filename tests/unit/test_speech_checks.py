@@ -46,6 +46,19 @@ def with_pauses(speech, seconds):
             lambda: np.clip(syllables(3, level=1.0), -1, 1),
             r"clipped: \d+\.\d % .* want 1 % at most",
         ),
+        # Too loud for 16 bits, but never cut.
+        (
+            lambda: 100 * syllables(3),
+            r"exceeds full scale: its peak is \d\d\.?\d*, want 1 .* divide",
+        ),
+        # Clipped, and beyond full scale by a codec.
+        (
+            lambda: (
+                np.clip(syllables(3, level=1.0), -1, 1)
+                + np.random.normal(0, 0.1, 3 * RATE)
+            ),
+            "is clipped",
+        ),
         # Clipped first and turned down after.
         (
             lambda: 0.2 * np.clip(syllables(3, level=1.0), -1, 1),

@@ -1,6 +1,7 @@
 """Extraction to a store: whole after kills, and never mixed."""
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -411,6 +412,37 @@ def test_a_folder_that_cannot_be_written_is_refused(files, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AttnError, match="file/x: cannot be written"):
         extract_to_store(tmp_path / "file" / "x", files, *network())
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="of systems that can"
+)
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    files, whole, tmp_path
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        says = r"store: cannot be written \(No space left on device\); make"
+        with pytest.raises(AttnError, match=says):
+            extract_to_store(tmp_path / "store", files, *network())
+    extract_to_store(tmp_path / "store", files, *network())
+    assert contents(tmp_path / "store") == contents(whole.folder)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="of systems that can"
+)
+def test_room_is_taken_before_a_file_is_mapped(tmp_path):
+    """A sparse file: its first page without room would end the process."""
+    path = tmp_path / "all.npy"
+    with open(path, "wb") as file:
+        file.truncate(300_000)
+    assert path.stat().st_blocks * 512 < 300_000
+    store_extraction._take_room(path)
+    assert path.stat().st_blocks * 512 >= 300_000
 
 
 def test_the_hash_of_a_network_knows_what_it_computes():
