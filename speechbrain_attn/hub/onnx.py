@@ -217,15 +217,23 @@ def _quantised(proto):
             _set_metadata(
                 proto, {"onnx.quant.pre_process": "onnxruntime.quant"}
             )
-            quantize_dynamic(
-                proto,
-                target,
-                op_types_to_quantize=list(kinds),
-                nodes_to_exclude=features,
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType[weights],
-            )
+            try:
+                quantize_dynamic(
+                    proto,
+                    target,
+                    op_types_to_quantize=list(kinds),
+                    nodes_to_exclude=features,
+                    per_channel=True,
+                    reduce_range=True,
+                    weight_type=QuantType[weights],
+                )
+            except onnx.shape_inference.InferenceError as error:
+                raise AttnError(
+                    "8 bits: onnxruntime cannot follow the graph that torch "
+                    f"{torch.__version__} has exported "
+                    f"({str(error).splitlines()[0]}). Take a newer torch (2.11 "
+                    "fails, 2.14 does not), or export in float32."
+                ) from None
             proto = onnx.load(target)
     return proto
 

@@ -175,6 +175,22 @@ def test_another_networks_graph_is_not_written(exported, tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
+def test_a_graph_that_cannot_be_of_integers_is_said(exported, monkeypatch):
+    """As with torch 2.11, whose shapes onnxruntime does not follow."""
+    from onnxruntime import quantization
+
+    _, file = exported("serialized")
+    graph = onnx.load(file.path)
+
+    def refuse(*_, **__):
+        raise onnx.shape_inference.InferenceError("shapes\ndiffer")
+
+    monkeypatch.setattr(quantization, "quantize_dynamic", refuse)
+    monkeypatch.setattr(hub_onnx, "_exported", lambda *args: graph)
+    with pytest.raises(AttnError, match=r"^8 bits: .* \(shapes\)\. Take a new"):
+        export_onnx(as_model(MODELS["serialized"]()), "x.onnx", int8=True)
+
+
 def host_network():
     encoder = ECAPATrunk(13, channels=[8, 8, 8, 8, 24], se_channels=4)
     features, norm, _ = MODELS["serialized"]()
