@@ -8,6 +8,7 @@ validation list, on both sides of a trial, are kept out of training.
 import hashlib
 import itertools
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -42,6 +43,8 @@ from speechbrain_attn.dataio.tree import find_utterances, merge_utterances
 from speechbrain_attn.dataio.trials import trials_from_file
 from speechbrain_attn.errors import AttnError, AudioError
 
+logger = logging.getLogger(__name__)
+
 REPORT_FILE = "preparation_report.csv"
 STATE_FILE = "preparation.json"
 
@@ -72,6 +75,8 @@ def prepare_corpus(options):
         is left to train on, or a manifest cannot be written.
     """
     lists = _read_lists(options)
+    if "validation" in lists:
+        _warn_of_shared_speakers(options, lists)
     trees = [find_utterances(folder) for folder in options.data_folders]
     state = _state(options, trees)
     state_path = os.path.join(options.save_folder, STATE_FILE)
@@ -115,6 +120,23 @@ def _read_lists(options):
     if options.validation_file:
         lists["validation"] = trials_from_file(options.validation_file)
     return lists
+
+
+def _warn_of_shared_speakers(options, lists):
+    """Say so where the speakers of the test also choose the checkpoint."""
+    test = listed_speakers(lists["verification"])
+    shared = sorted(test & listed_speakers(lists["validation"]))
+    if shared:
+        logger.warning(
+            "%s and %s share %d of %d speakers, such as %r: the test list "
+            "chooses the checkpoint, and the errors measured on it come out "
+            "too low. Validate on a list of other speakers.",
+            options.validation_file,
+            options.verification_file,
+            len(shared),
+            len(test),
+            shared[0],
+        )
 
 
 def _table_names(options):

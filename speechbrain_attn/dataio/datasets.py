@@ -48,10 +48,15 @@ def speaker_encoder(rows, path, num_classes):
     Raises
     ------
     AttnError
-        The file lacks speakers of the data, or the classifier has fewer
-        classes than there are speakers.
+        There is one speaker alone, the file lacks speakers of the data, or
+        the classifier has fewer classes than there are speakers.
     """
     speakers = sorted(rows.speakers)
+    if len(speakers) < 2:
+        raise AttnError(
+            f"train.csv holds one speaker, {speakers[0]!r}; want two or more, "
+            "which training tells apart. Are the others in the trial lists?"
+        )
     encoder = CategoricalEncoder()
     encoder.load_or_create(path, from_iterables=[speakers])
     encoder.expect_len(len(encoder))

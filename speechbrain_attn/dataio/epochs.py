@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import zlib
 
 import torch
 from torch.utils.data import Sampler
@@ -49,7 +50,8 @@ class EpochBatchSampler(Sampler):
     Raises
     ------
     AttnError
-        A process would have fewer than two rows in a step.
+        A process would have fewer than two rows in a step, or ``min_steps``
+        is no whole number.
 
     Example
     -------
@@ -79,6 +81,11 @@ class EpochBatchSampler(Sampler):
                 "needs two at least. Are all speakers of data_folder in the "
                 "trial lists?"
             )
+        if not isinstance(min_steps, int) or min_steps < 0:
+            raise AttnError(
+                f"min_epoch_steps={min_steps}: want a whole number of "
+                "batches, 0 to go through the rows once."
+            )
         self.num_rows = num_rows
         self.shuffle = shuffle
         self.seed = seed
@@ -104,7 +111,10 @@ class EpochBatchSampler(Sampler):
     def __iter__(self):
         """Yield lists of row numbers."""
         if self.shuffle:
-            draw = torch.Generator().manual_seed(self.seed + self.epoch)
+            # Not by their sum: the second epoch of one seed would be the
+            # first of the next.
+            key = f"{self.seed} {self.epoch}"
+            draw = torch.Generator().manual_seed(zlib.crc32(key.encode()))
             passes = [
                 torch.randperm(self.num_rows, generator=draw)
                 + number * self.num_rows

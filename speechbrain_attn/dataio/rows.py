@@ -6,6 +6,7 @@ it. Arrays they share.
 """
 
 import csv
+import zlib
 from array import array
 from typing import NamedTuple
 
@@ -79,6 +80,14 @@ class ManifestRows:
     def __len__(self):
         return len(self._ids)
 
+    def fingerprint(self):
+        """Number that changes where rows are added, removed or reordered.
+
+        It follows from their ids alone: a corpus may be moved, or put into
+        shards.
+        """
+        return zlib.crc32(self._ids.body)
+
     def __getitem__(self, number):
         """The ``Row`` of a number from 0 on."""
         return Row(
@@ -120,7 +129,7 @@ class _Texts:
     """Sequence of str in one block of bytes."""
 
     def __init__(self, body, ends):
-        self._body = body
+        self.body = body
         self._ends = ends
 
     def __len__(self):
@@ -129,7 +138,7 @@ class _Texts:
     def __getitem__(self, number):
         if not 0 <= number < len(self):
             raise IndexError(number)
-        return self._body[self._ends[number] : self._ends[number + 1]].decode()
+        return self.body[self._ends[number] : self._ends[number + 1]].decode()
 
 
 class _TextBuilder:

@@ -129,10 +129,12 @@ class SpeakerBatchSampler(Sampler):
         enough = [one for one in rows if len(one) >= num_utterances]
         self.num_few = len(rows) - len(enough)
         self._rows = rows if few == "crops" else enough
-        if len(self._rows) < self._step_speakers:
+        found = len(self._rows)
+        if found < self._step_speakers:
+            there = "is 1 speaker" if found == 1 else f"are {found} speakers"
             raise AttnError(
                 f"num_speakers={num_speakers} in each of {world_size} "
-                f"processes, but there are {len(self._rows)} speakers "
+                f"processes, but there {there} "
                 f"({len(enough)} with num_utterances={num_utterances} files "
                 "or more); lower one of them."
             )

@@ -142,15 +142,23 @@ class PretrainedStart:
     Raises
     ------
     AttnError
-        The model cannot be loaded, nothing of it fits, or the features have
-        another size than those that it was trained with.
+        The model cannot be loaded, nothing of it fits, the features have
+        another size than those that it was trained with, or
+        ``files_per_speaker`` is no whole number.
     """
 
     def __init__(self, modules, source, trust=False, files_per_speaker=4):
-        self.model = load(source, trust=trust, device="cpu")
+        if not isinstance(files_per_speaker, int) or files_per_speaker < 0:
+            raise AttnError(
+                f"files_per_speaker={files_per_speaker}: want a whole number, "
+                "0 to start the classifier at random."
+            )
+        self.source = source
+        self.trust = trust
         self.classifier = modules["classifier"]
         self.files_per_speaker = files_per_speaker
-        network, given = modules["embedding_model"], self.model.mods
+        network = modules["embedding_model"]
+        given = load(source, trust=trust, device="cpu").mods
         features = _compared_features(modules, given, source)
         offered = by_module(_named_as_in(network, given["embedding_model"]))
         self.parts, reasons = [], {}
@@ -203,8 +211,10 @@ class PretrainedStart:
             return
         files = _files_of_speakers(data.rows, self.files_per_speaker)
         paths = {path: path for some in files.values() for path in some}
-        embeddings = torch.from_numpy(embed(paths, self.model.mods))
-        self.model = None  # where the training runs, its room is wanted
+        # Loaded anew: kept since the start, it would stay in the memory of
+        # every process, and of a resumed run, which does not come here.
+        model = load(self.source, trust=self.trust, device="cpu")
+        embeddings = torch.from_numpy(embed(paths, model.mods))
         if weight.shape[1:] != embeddings.shape[1:]:
             logger.info(
                 "classifier: starts at random: it takes embeddings of %d "

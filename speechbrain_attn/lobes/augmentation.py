@@ -69,7 +69,7 @@ class WaveformAugmenter(nn.Module):
     drop_freq, drop_chunk : bool
         The host's ``DropFreq`` and ``DropChunk``.
     snr_low, snr_high : float
-        Range of the signal-to-noise ratio in dB.
+        Range of the signal-to-noise ratio in dB, the lower end first.
     augment_prob : float
         In [0, 1].
     keep_original : bool
@@ -79,7 +79,9 @@ class WaveformAugmenter(nn.Module):
     Raises
     ------
     AttnError
-        A folder is missing or holds no audio files; a speed is none.
+        A folder is missing or holds no audio files; a speed is none;
+        ``augment_prob`` lies outside; no ratio is between ``snr_low`` and
+        ``snr_high``.
     AudioError
         A noise or impulse response cannot be read; the message names it.
 
@@ -104,6 +106,18 @@ class WaveformAugmenter(nn.Module):
         keep_original=False,
     ):
         super().__init__()
+        number = isinstance(augment_prob, int | float)
+        # True would count as 1.
+        if augment_prob is True or not number or not 0 <= augment_prob <= 1:
+            raise AttnError(
+                f"augment_prob={augment_prob}: want a number from 0 to 1, the "
+                "share of the crops; 0.5 changes every other one."
+            )
+        if not snr_low <= snr_high:
+            raise AttnError(
+                f"snr_low={snr_low}, snr_high={snr_high}: want decibels, the "
+                "second no less than the first."
+            )
         self.snr_low = snr_low
         self.snr_high = snr_high
         self.augment_prob = augment_prob
@@ -227,6 +241,11 @@ class SpecAugment(nn.Module):
     time_width, mel_width : int
         Greatest width of a mask in frames and in mels; the least is 0.
 
+    Raises
+    ------
+    AttnError
+        A number of masks is negative or not whole.
+
     Example
     -------
     >>> SpecAugment()(torch.rand(3, 200, 80), torch.ones(3)).shape
@@ -237,6 +256,15 @@ class SpecAugment(nn.Module):
         self, num_time_masks=2, num_mel_masks=2, time_width=10, mel_width=8
     ):
         super().__init__()
+        for name, count in (
+            ("num_time_masks", num_time_masks),
+            ("num_mel_masks", num_mel_masks),
+        ):
+            if not isinstance(count, int) or count < 0:
+                raise AttnError(
+                    f"{name}={count}: want a whole number, 0 for none. The "
+                    "YAML files call it spec_masks."
+                )
         self.drops = nn.Sequential(
             *(
                 # Counts and widths from low to high; the host leaves the

@@ -27,18 +27,18 @@ class AdditiveAngularMarginSoftmax(nn.Module):
     Arguments
     ---------
     margin : float
-        m, in radians.
+        m, in radians, in [0, pi].
     scale : float
         Factor on the cosines.
     top_k : int
         Other speakers that are made harder; 0 switches the penalty off.
     top_k_margin : float
-        m', in radians, at the full ``margin``.
+        m', in radians, in [0, pi], at the full ``margin``.
 
     Raises
     ------
     AttnError
-        ``top_k`` is no whole number, or negative.
+        ``top_k`` is no whole number, or negative; a margin lies outside.
 
     Example
     -------
@@ -54,6 +54,12 @@ class AdditiveAngularMarginSoftmax(nn.Module):
             raise AttnError(
                 f"top_k={top_k}: want a whole number, 0 for no penalty."
             )
+        for name, angle in (("margin", margin), ("top_k_margin", top_k_margin)):
+            if not isinstance(angle, int | float) or not 0 <= angle <= math.pi:
+                raise AttnError(
+                    f"{name}={angle}: want radians, from 0 to pi; 0.2 is a "
+                    "usual margin."
+                )
         self.margin = margin
         self.full_margin = margin
         self.scale = scale

@@ -25,10 +25,15 @@ class AdditiveMarginSoftmax(nn.Module):
     scale : float
         Factor on the cosines (the paper's s).
     margin : float
-        Taken from the cosine of the speaker (the paper's m).
+        Taken from the cosine of the speaker (the paper's m); 0 or more.
     annealing : bool
         Whether the margin grows with the training steps, which are counted
         in the buffer ``step``: one for each call that is asked for gradients.
+
+    Raises
+    ------
+    AttnError
+        ``margin`` is negative, or no number.
 
     Example
     -------
@@ -40,6 +45,11 @@ class AdditiveMarginSoftmax(nn.Module):
 
     def __init__(self, scale=30.0, margin=0.4, annealing=False):
         super().__init__()
+        if not isinstance(margin, int | float) or not margin >= 0:
+            raise AttnError(
+                f"margin={margin}: want a number, 0 or more, to take from the "
+                "cosine; the paper has 0.4."
+            )
         self.scale = scale
         self.margin = margin
         self.annealing = annealing

@@ -25,6 +25,7 @@ from speechbrain_attn.nnet.schedules import (
     scale_queries,
     spare_from_decay,
 )
+from speechbrain_attn.precision import warn_if_slow
 from speechbrain_attn.training.averaging import (
     RunningAverage,
     average_last,
@@ -46,17 +47,27 @@ class ResumableBrain(sb.Brain):
     Raises
     ------
     AttnError
-        An option of averaging or ``query_scale`` that cannot be met.
+        ``max_grad_norm``, ``query_scale`` or an option of averaging that
+        cannot be met.
     """
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
+        warn_if_slow(self.precision, self.device)
         self.shares_statistics = False
         self.average = None
         if self.optimizer_step_limit is not None:
             # From the command line the host takes it as text.
             self.optimizer_step_limit = int(self.optimizer_step_limit)
-        self.num_averaged = self.option("average_checkpoints") or 1
+        bound = self.max_grad_norm
+        if not isinstance(bound, int | float) or not bound > 0:
+            raise AttnError(
+                f"max_grad_norm={bound}: want a number above 0, the longest "
+                "gradient; 1000 hardly ever shortens one."
+            )
+        self.num_averaged = self.option("average_checkpoints")
+        if self.num_averaged is None:
+            self.num_averaged = 1
         if not isinstance(self.num_averaged, int) or self.num_averaged < 1:
             raise AttnError(
                 f"average_checkpoints={self.num_averaged}: want a whole "
@@ -99,7 +110,12 @@ class ResumableBrain(sb.Brain):
             )
             self.checkpointer.add_recoverable("average", self.average)
         self.init_optimizers()
+        self.begins_epoch_anew = False
         found = recover(self.checkpointer)
+        if self.begins_epoch_anew:
+            # The host would pass over so many batches of the new order.
+            loader = self.checkpointer.recoverables["dataloader-TRAIN"]
+            loader._speechbrain_recovery_skip_to = None
         ended = found is not None and found.meta["end-of-epoch"]
         if ended and self._optimizer_step_limit_exceeded:
             # The host would log and save one more epoch, of no batches.
@@ -131,6 +147,11 @@ class ResumableBrain(sb.Brain):
     def _train_loader_specifics(self, dataset, loader_kwargs):
         # A sampler of batches shares them out among processes by itself.
         self.train_sampler = loader_kwargs["batch_sampler"]
+        # What the batches of an epoch follow from, beside seed and number.
+        self.epoch_facts = {
+            "step_size": self.train_sampler.step_size,
+            "rows": dataset.rows.fingerprint(),
+        }
         return loader_kwargs
 
     def init_optimizers(self):
@@ -147,15 +168,27 @@ class ResumableBrain(sb.Brain):
     def _save(self, path):
         super()._save(path)
         with open(path, "a", encoding="utf-8") as file:
-            yaml.dump({"step_size": self.train_sampler.step_size}, file)
+            yaml.dump(self.epoch_facts, file)
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
         super()._recover(path, end_of_epoch)
+        if end_of_epoch:
+            return
         with open(path, encoding="utf-8") as file:
-            before = yaml.safe_load(file).get("step_size")
-        now = self.train_sampler.step_size
-        if not end_of_epoch and before not in (None, now):
+            saved = yaml.safe_load(file)
+        before, now = saved.get("step_size"), self.epoch_facts["step_size"]
+        if saved.get("rows") != self.epoch_facts["rows"]:
+            logger.warning(
+                "The epoch was begun on other rows of train.csv, or by an "
+                "earlier version of this package, and begins anew: what was "
+                "heard in its first %d steps is heard again. The learning "
+                "rate goes on from where it was.",
+                self.step,
+            )
+            self.begins_epoch_anew = True
+            self.step, self.avg_train_loss = 0, 0.0
+        elif before != now:
             logger.warning(
                 "The epoch was begun with %d crops a step, over all "
                 "processes, and goes on with %d in step %d: some utterances "

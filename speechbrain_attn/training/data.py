@@ -60,8 +60,11 @@ class TrainingData:
     criterion: str | None
 
     def files(self):
-        """Sorted paths of the training files."""
-        return sorted(self.rows.paths)
+        """Paths of the training files, in the order of their utterances.
+
+        Sorted paths would be in another order where they lie in shards.
+        """
+        return list(self.rows.paths)
 
 
 def read_training_data(hparams):
@@ -105,7 +108,7 @@ def read_training_data(hparams):
             hparams["dataloader_options"]["shuffle"],
             hparams["seed"],
             **_place_among_processes(),
-            min_steps=hparams.get("min_epoch_steps", 0),
+            min_steps=hparams.get("min_epoch_steps") or 0,
         )
     else:
         examples = CropDataset(rows, encoder, speeds, num_speakers)

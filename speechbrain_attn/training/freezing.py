@@ -29,7 +29,8 @@ class FrozenStart:
     Raises
     ------
     AttnError
-        The schedule does not count batches.
+        The schedule does not count batches, or ``frozen_steps`` is no whole
+        number.
     """
 
     def __init__(self, network, start, schedule, frozen_steps, lr_factor):
@@ -38,6 +39,11 @@ class FrozenStart:
                 f"lr_annealing: {type(schedule).__name__} does not count "
                 f"batches, so nobody would know when frozen_steps="
                 f"{frozen_steps} are over; take nnet.schedules.WarmupCosine."
+            )
+        if not isinstance(frozen_steps, int) or frozen_steps < 0:
+            raise AttnError(
+                f"frozen_steps={frozen_steps}: want a whole number of "
+                "batches, 0 to train all from the first one on."
             )
         self.network = network
         self.parts = start.parts

@@ -42,8 +42,18 @@ def finetuned(tmp_path_factory, tiny_finetune):
     root = tmp_path_factory.mktemp("finetuned")
     systems = {
         "own": {"frozen_steps": 3},
-        "frozen": {"frozen_steps": STEPS, "files_per_speaker": 0},
-        "serialized": {"pooling": "serialized", "precision": "bf16"},
+        "frozen": {
+            "frozen_steps": STEPS,
+            "files_per_speaker": 0,
+            "min_epoch_steps": "null",
+        },
+        "serialized": {
+            "pooling": "serialized",
+            "precision": "bf16",
+            "num_sub_centres": 2,
+            "top_k": 2,
+            "max_grad_norm": 1000,
+        },
     }
     folders = {name: root / name for name in systems}
     done = run_many(
@@ -86,6 +96,14 @@ def test_frozen_to_the_end_only_the_classifier_learns(finetuned, pretrained):
     model = finetuned["frozen"] / "model"
     assert differing(weights(pretrained), weights(model)) == set()
     assert weights(model, "classifier")["weight"].shape == (6, 6)
+
+
+def test_classes_may_have_several_vectors(finetuned):
+    model = finetuned["serialized"] / "model"
+    assert weights(model, "classifier")["weight"].shape == (6 * 2, 6)
+    wavs = 0.1 * torch.randn(2, 16000)
+    scores, *_ = load(model, device="cpu").classify_batch(wavs)
+    assert scores.shape == (2, 6)
 
 
 def test_killed_in_the_first_checkpoint_it_starts_anew(
@@ -142,6 +160,7 @@ def report(folder):
 def test_the_run_says_what_it_took(finetuned):
     said = {system: report(folder) for system, folder in finetuned.items()}
     assert "starts from the model's mean embedding of each of 6" in said["own"]
+    assert "mean embedding of each of 6" in said["serialized"]
     assert "mean embedding" not in said["frozen"]
     for system in ("own", "frozen"):
         assert "asp, AttentiveStatisticsPooling: loaded" in said[system]
@@ -238,6 +257,12 @@ def test_what_cannot_be_is_refused_with_a_sentence(tiny_finetune, tmp_path):
         ({"pretrained": slow}, "is for audio at 8000 Hz"),
         ({"pretrained": "someone/model"}, "write hf://someone/model"),
         ({"pooling": "sum"}, "pooling=sum: want own"),
+        ({"files_per_speaker": 2.5}, "files_per_speaker=2.5: want a whole"),
+        ({"frozen_steps": "abc"}, "frozen_steps=abc: want a whole number"),
+        ({"min_epoch_steps": "abc"}, "min_epoch_steps=abc: want a whole"),
+        ({"num_sub_centres": 0}, "num_sub_centres=0: want a whole number"),
+        ({"top_k": -1}, "top_k=-1: want a whole number"),
+        ({"top_k_margin": -1}, "top_k_margin=-1: want radians"),
     ]
     # fmt: on
     lines = [

@@ -249,6 +249,8 @@ def test_options_that_cannot_be_met_are_refused_with_a_sentence(
         ("average_checkpoints", 2, r"both average the weights; take one"),
         ("no_decay", True, r"--no_decay has no value; write --no_decay=True"),
         ("average_checkpoints", -1, r"average_checkpoints=-1: want a whole"),
+        ("average_checkpoints", 0, r"average_checkpoints=0: want a whole"),
+        ("margin", -1, r" margin=-1: want radians, from 0 to pi"),
     ]
     # fmt: on
     overrides = {**tiny_classifier, "output_folder": tmp_path / "out"}

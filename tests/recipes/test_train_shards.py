@@ -1,13 +1,19 @@
 """Training from tar shards, on one machine and on two."""
 
+import os
 import shutil
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from killed_runs import KILLER, assert_equal_weights, checkpoints
 from recipe_runs import RECIPE, options, run
+
+from speechbrain_attn.dataio.epochs import EpochBatchSampler
 
 SCRIPT = RECIPE / "train_speaker_embeddings.py"
 CLASSIFIER = RECIPE / "hparams" / "baselines" / "xvector.yaml"
@@ -74,8 +80,17 @@ def test_a_killed_run_from_shards_ends_as_the_one_from_files(
     done = run(*train(folder, {**classifier, "data_folder": shards}))
     assert done.returncode == 0, done.stdout
     assert "crops a step" not in done.stdout
+    assert "begins anew" not in done.stdout
     assert str(shards) in (folder / "save" / "train.csv").read_text()
     assert_equal_weights(folder, from_files)
+    for one in ("embedding_model", "mean_var_norm_emb"):
+        model = Path("model", f"{one}.ckpt")
+        ours, theirs = (
+            torch.load(place / model, weights_only=True)
+            for place in (folder, from_files)
+        )
+        for key, value in ours.items():
+            torch.testing.assert_close(value, theirs[key], rtol=0, atol=0)
     logs = [
         (place / "train_log.txt").read_text().split("data_wait_ms")[0]
         for place in (folder, from_files)
@@ -115,6 +130,28 @@ def test_two_machines_train_as_two_processes_of_one(
         for done in pool.map(lambda node: run(*node), nodes):
             assert done.returncode == 0, done.stdout
     assert_equal_weights(tmp_path / "apart", tmp_path / "alone")
+
+
+def steps_taken(folder):
+    """Of the optimiser, up to the newest checkpoint."""
+    newest = max(checkpoints(folder), key=os.path.getmtime)
+    return yaml.safe_load((newest / "brain.ckpt").read_text())["optimizer_step"]
+
+
+def test_an_epoch_of_other_files_begins_anew(
+    tmp_path, classifier, tiny_corpus, killed
+):
+    """All its batches are heard, of which three were in another order."""
+    folder = shutil.copytree(killed, tmp_path / "run")
+    data = shutil.copytree(tiny_corpus, tmp_path / "data")
+    shutil.rmtree(data / "wav" / "id10007")
+    before = steps_taken(folder)
+    done = run(*train(folder, {**classifier, "data_folder": data}))
+    assert done.returncode == 0, done.stdout
+    assert "heard in its first 3 steps is heard again" in done.stdout
+    rows = (folder / "save" / "train.csv").read_text().splitlines()[1:]
+    epoch = len(EpochBatchSampler(len(rows), 8))
+    assert steps_taken(folder) == before + epoch
 
 
 def test_another_number_of_processes_goes_on_and_says_what_changes(

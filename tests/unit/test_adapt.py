@@ -1,5 +1,7 @@
 """Starting from a pretrained model: what is loaded, kept, refused and said."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -228,6 +230,14 @@ def test_an_empty_checkpoint(tmp_path):
         PretrainedStart(modules, folder)
 
 
+@pytest.mark.parametrize("number", [-1, 2.5, "few"])
+def test_a_number_of_files_that_is_none(folders, number):
+    modules = built(folders["ecapa"])["modules"]
+    says = rf"files_per_speaker={number}: want a whole number, 0 to start"
+    with pytest.raises(AttnError, match=says):
+        PretrainedStart(modules, folders["ecapa"], files_per_speaker=number)
+
+
 @pytest.mark.parametrize("place", ["model", "features"])
 def test_another_sample_rate(tmp_path, place):
     folder = write_host_folder(tmp_path / "model", rate=8000)
@@ -292,6 +302,7 @@ def test_a_class_starts_from_the_mean_of_its_speaker(folders):
     weight = modules["classifier"].weight
     before = weight.detach().clone()
     start = PretrainedStart(modules, folders["ecapa"], files_per_speaker=2)
+    model = load(folders["ecapa"])
     voices = {
         "a1": [3.0, 0, 0, 0, 0, 0],
         "a2": [0, 1.0, 0, 0, 0, 0],
@@ -299,7 +310,9 @@ def test_a_class_starts_from_the_mean_of_its_speaker(folders):
     }
 
     def embed(paths, network):
-        assert network is start.model.mods
+        found = network.embedding_model.state_dict()
+        for key, value in model.mods.embedding_model.state_dict().items():
+            assert torch.equal(found[key], value)
         return np.array([voices[path] for path in paths], dtype=np.float32)
 
     start.begin(manifest({"anna": ["a1", "a2", "a3"], "ben": ["b1"]}), embed)
@@ -325,6 +338,30 @@ def test_of_several_vectors_the_first_is_the_mean(folders):
     assert weight[[0, 2]].tolist() == [[0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]]
     rest = [1, 3, 4, 5]
     assert torch.equal(weight[rest], before[rest])
+
+
+@pytest.mark.parametrize("files", [0, 2])
+def test_nothing_holds_the_model_while_training(folders, files, monkeypatch):
+    """Neither where a run begins nor where it goes on."""
+    held = []
+
+    def watched(*given, **options):
+        model = load(*given, **options)
+        held.append(weakref.ref(model.mods.embedding_model))
+        return model
+
+    monkeypatch.setattr("speechbrain_attn.hub.adapt.load", watched)
+    modules = built(folders["ecapa"])["modules"]
+    start = PretrainedStart(modules, folders["ecapa"], files_per_speaker=files)
+    gc.collect()
+    assert [ref() for ref in held] == [None]
+    start.begin(
+        manifest({"anna": ["a1"], "ben": ["b1"]}),
+        lambda paths, _: np.ones((len(paths), 6), np.float32),
+    )
+    gc.collect()
+    assert [ref() for ref in held] == [None] * len(held)
+    assert len(held) == (2 if files else 1)
 
 
 @pytest.mark.parametrize("pooling, files", [("double", 4), ("own", 0)])

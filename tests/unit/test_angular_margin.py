@@ -121,6 +121,14 @@ def test_numbers_that_are_none_are_refused(number):
         CosineHead(13, out_neurons=7, num_sub_centres=number)
 
 
+@pytest.mark.parametrize("angle", [-1, -0.01, 11, "wide", float("nan")])
+@pytest.mark.parametrize("key", ["margin", "top_k_margin"])
+def test_angles_that_are_none_are_refused(key, angle):
+    """Degrees among them, and those that would turn the margin round."""
+    with pytest.raises(AttnError, match=rf"^{key}={angle}: want radians"):
+        AdditiveAngularMarginSoftmax(**{key: angle})
+
+
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_speakers_cosine_is_that_of_the_nearest_sub_centre(number):
     head = CosineHead(13, out_neurons=7, num_sub_centres=number)

@@ -168,6 +168,29 @@ def test_silence_stays_finite(noise_folder, rir_folder):
     assert torch.equal(augment(silence, LENGTHS[:4])[0], silence)
 
 
+# fmt: off
+BAD = [  # options, what the message must say
+    ({"augment_prob": 50}, r"augment_prob=50: want a number from 0 to 1"),
+    ({"augment_prob": -1}, r"augment_prob=-1: want a number"),
+    ({"augment_prob": True}, r"augment_prob=True: want a number"),
+    ({"augment_prob": "half"}, r"augment_prob=half: want a number"),
+    ({"augment_prob": float("nan")}, r"augment_prob=nan: want a number"),
+    ({"snr_low": 9, "snr_high": 8}, r"snr_low=9, snr_high=8: want decibels"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("options, says", BAD)
+def test_bad_options_are_refused(options, says):
+    with pytest.raises(AttnError, match=says):
+        WaveformAugmenter(**options)
+
+
+@pytest.mark.parametrize("options", [{"augment_prob": 0}, {"snr_low": 15}])
+def test_the_ends_of_ranges_are_accepted(options):
+    WaveformAugmenter(**options)
+
+
 @pytest.mark.parametrize("key", ["noise_folder", "rir_folder"])
 def test_bad_folders_are_named_with_their_key(tmp_path, key):
     with pytest.raises(AttnError, match=rf"{key}: no such folder: .*gone"):
@@ -209,3 +232,11 @@ def test_spec_augment_masks_bands_within_its_widths():
     assert frames.max() > 0 and mels.max() > 0
     whole_bands = masked.all(dim=2)[:, :, None] | masked.all(dim=1)[:, None]
     assert torch.equal(masked, whole_bands)
+
+
+@pytest.mark.parametrize("count", [-1, 2.5, "two"])
+@pytest.mark.parametrize("key", ["num_time_masks", "num_mel_masks"])
+def test_a_number_of_masks_that_is_none_is_refused(key, count):
+    says = rf"{key}={count}: want a whole number.*call it spec_masks"
+    with pytest.raises(AttnError, match=says):
+        SpecAugment(**{key: count})

@@ -18,6 +18,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 
 from speechbrain_attn.dataio import headers
 from speechbrain_attn.dataio.audio import read_waveform
+from speechbrain_attn.dataio.tree import find_utterances
 
 recipe = load_recipe("voxceleb_prepare")
 
@@ -138,6 +139,22 @@ def test_speakers_of_the_validation_list_are_kept_out(corpus, prepare):
     assert speakers(save, "train", "dev") == {"s3"}
 
 
+def test_a_validation_list_of_speakers_of_the_test_is_warned_of(
+    corpus, prepare, caplog
+):
+    """Each time, also where the manifests are there already."""
+    own = ("s1/x.y/0.wav", "s1/x.y/1.wav"), ("s1/x.y/0.wav", "s2/x.y/0.wav")
+    prepare(validation_pairs_file=write_list(corpus / "own.txt", *own))
+    assert "share" not in caplog.text
+    mixed = write_list(corpus / "mixed.txt", *own, ("s1/x.y/0", "t2/x.y/0"))
+    for _ in range(2):
+        caplog.clear()
+        prepare(validation_pairs_file=mixed)
+        assert "share 1 of 2 speakers, such as 't2': the test" in caplog.text
+    prepare(validation_pairs_file=corpus / "trials.txt")
+    assert "share 2 of 2 speakers, such as 't1'" in caplog.text
+
+
 @pytest.mark.parametrize("form", ["{}", "{}.wav", "wav/{}.wav", "{}.m4a"])
 def test_list_may_name_utterances_in_other_ways(corpus, prepare, form):
     names = [form.format(name) for name in ("t1/x.y/0", "t1/x.y/1", "t2/x.y/2")]
@@ -232,6 +249,15 @@ def test_linked_speakers_are_followed_and_hidden_files_are_not_seen(
     wavs = {row["wav"] for row in rows(save, "train") + rows(save, "dev")}
     assert str(corpus / "data/s3/x.y/1.wav") in wavs
     assert "._0.wav" not in reported(save)
+
+
+@pytest.mark.parametrize("link", ["dev", "dev_", "s1/up", "s1/x.y/up"])
+def test_links_to_folders_above_show_nothing_twice(corpus, prepare, link):
+    """Also one that is called as an archive's folder is."""
+    before = len(find_utterances(corpus / "data").utterances)
+    (corpus / "data" / link).symlink_to(corpus / "data")
+    found = find_utterances(corpus / "data")
+    assert len(found.utterances) == before and not found.misplaced
 
 
 def test_noises_beside_the_speakers_are_no_speakers(corpus, prepare):

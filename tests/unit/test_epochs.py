@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ import torch
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataloader import make_dataloader
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_attn.dataio.crops import RandomCrops
@@ -24,6 +24,7 @@ from speechbrain_attn.dataio.rows import ManifestRows
 from speechbrain_attn.dataio.shard_writing import ShardOptions, write_shards
 from speechbrain_attn.dataio.shards import shard_members
 from speechbrain_attn.errors import AttnError
+from speechbrain_attn.training.data import TrainingData
 
 # Samplers
 
@@ -60,16 +61,17 @@ def test_each_row_is_drawn_once_in_as_many_steps_everywhere(
         assert all(len(b) == batch_size for each in batches for b in each[:-1])
 
 
-def test_the_order_follows_from_seed_and_epoch_as_the_hosts_does():
+def test_the_order_follows_from_seed_and_epoch():
+    """No epoch of one seed has the order of another's, be it a neighbour."""
     orders = {}
-    for seed, epoch in ((1, 1), (1, 2), (2, 2)):
-        (sampler,) = samplers(50, 8, 1, seed=seed)
-        sampler.set_epoch(epoch)
-        order = [row for batch in sampler for row in batch]
-        host = ReproducibleRandomSampler(range(50), seed=seed, epoch=epoch)
-        assert order == list(host)
-        orders[seed, epoch] = order
-    assert orders[1, 1] != orders[1, 2] != orders[2, 2]
+    for seed in (1986, 1987, 1988):
+        for epoch in (1, 2, 3):
+            for _ in range(2):
+                (sampler,) = samplers(50, 8, 1, seed=seed)
+                sampler.set_epoch(epoch)
+                order = tuple(row for batch in sampler for row in batch)
+                assert orders.setdefault((seed, epoch), order) == order
+    assert len(set(orders.values())) == 9
 
 
 def test_another_number_of_processes_goes_through_the_same_steps():
@@ -98,6 +100,13 @@ def test_too_few_rows_are_refused():
     with pytest.raises(AttnError, match="5 rows to train on for 3 processes"):
         EpochBatchSampler(5, 4, world_size=3)
     assert len(EpochBatchSampler(6, 4, world_size=3)) == 1
+
+
+@pytest.mark.parametrize("steps", [-1, 2.5, "many"])
+def test_a_number_of_steps_that_is_none_is_refused(steps):
+    says = rf"min_epoch_steps={steps}: want a whole number of batches"
+    with pytest.raises(AttnError, match=says):
+        EpochBatchSampler(10, 4, min_steps=steps)
 
 
 # Rows
@@ -130,6 +139,19 @@ def test_rows_are_those_that_the_host_reads(tmp_path):
     assert list(found.paths) == ["/data/s, 1/ä.wav", "/x/b.wav"]
     assert found.file_numbers.tolist() == [0, 1, 0]
     assert found.speaker_numbers.tolist() == [0, 1, 0]
+
+
+def test_the_fingerprint_of_rows_is_that_of_their_ids_and_order(tmp_path):
+    rows = [(f"{n}", 1.0, f"$data_root/{n}.wav", 0, 9, "s") for n in range(3)]
+    moved = [(name, 1.0, f"/x/{name}", 0, 9, "s") for name, *_ in rows]
+
+    def fingerprint(rows):
+        manifest = write_manifest(tmp_path / "m.csv", rows)
+        return ManifestRows(manifest, "/data").fingerprint()
+
+    assert fingerprint(moved) == fingerprint(rows)
+    others = [rows[::-1], rows[1:], rows[:2], [*rows, rows[0]]]
+    assert fingerprint(rows) not in map(fingerprint, others)
 
 
 def test_broken_manifests_are_refused_with_the_line(tmp_path):
@@ -175,6 +197,16 @@ def rows(tmp_path):
         for name, path in sorted(paths.items())
     ]
     return ManifestRows(write_manifest(tmp_path / "m.csv", lines), folder)
+
+
+def test_files_of_shards_come_in_the_order_of_their_utterances(rows):
+    """As those of a tree do, so that the same ones are taken of many."""
+    rest = dict.fromkeys(field.name for field in fields(TrainingData))
+    data = TrainingData(**{**rest, "rows": rows})
+    names = [row.id for row in rows]
+    assert names == sorted(names)
+    assert data.files() == [row.path for row in rows]
+    assert data.files() != sorted(data.files())
 
 
 @pytest.fixture

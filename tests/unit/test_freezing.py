@@ -109,3 +109,11 @@ def test_a_schedule_that_counts_no_batches_is_refused():
     network, start = nn.Linear(2, 2), SimpleNamespace(parts=[""])
     with pytest.raises(AttnError, match="PlateauHalving does not count"):
         FrozenStart(network, start, PlateauHalving(0.1), 5, 0.1)
+
+
+@pytest.mark.parametrize("steps", [-1, 2.5, "abc"])
+def test_steps_that_are_none_are_refused(steps):
+    network, start = nn.Linear(2, 2), SimpleNamespace(parts=[""])
+    schedule = WarmupCosine(LR, warmup_steps=1, total_steps=9)
+    with pytest.raises(AttnError, match=rf"frozen_steps={steps}: want a whole"):
+        FrozenStart(network, start, schedule, steps, 0.1)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from speechbrain_attn.errors import AttnError
 from speechbrain_attn.nnet.losses import AdditiveMarginSoftmax
 
 COSINES = [[0.9, 0.1, -0.3], [0.2, 0.8, 0.5], [-0.1, 0.4, 0.3]]
@@ -47,6 +48,12 @@ def test_margin_is_taken_from_the_own_speaker_only():
     logits = AdditiveMarginSoftmax(10.0, 0.25).logits(cosines, labels)
     expected = 10.0 * (cosines - 0.25 * torch.eye(3))
     torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("margin", [-0.1, "wide", float("nan")])
+def test_a_margin_that_is_none_is_refused(margin):
+    with pytest.raises(AttnError, match=rf"^margin={margin}: want a number, 0"):
+        AdditiveMarginSoftmax(margin=margin)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def test_every_batch_and_epoch(sizes, num_speakers, num_utterances, few, seed):
     kept = [n for n in sizes if few == "crops" or n >= num_utterances]
     options = {"few": few, "seed": seed}
     if len(kept) < num_speakers:
-        with pytest.raises(AttnError, match=f"there are {len(kept)} speakers"):
+        verb = "is 1 speaker" if len(kept) == 1 else f"are {len(kept)} speakers"
+        with pytest.raises(AttnError, match=rf"there {verb} \("):
             sampler_of(sizes, num_speakers, num_utterances, **options)
         return
     sampler, speakers = sampler_of(
@@ -273,6 +274,7 @@ BAD = [  # options, what the message must say
     ({"num_speakers": 9}, r"num_speakers=9 in each of 1 processes, but there are 8 speakers \(6 with num_utterances=3"),  # noqa: E501
     ({"world_size": 3}, r"num_speakers=3 in each of 3 processes, but there are 8"),  # noqa: E501
     ({"num_speakers": 7, "few": "leave_out"}, r"there are 6 speakers"),
+    ({"sizes": (4,)}, r"there is 1 speaker \(1 with num_utterances=3 files"),
     ({"min_frames": 5, "max_frames": 4}, r"min_frames=5, max_frames=4; want 1"),
     ({"min_frames": 0}, r"min_frames=0, max_frames=180; want 1 or more"),
 ]

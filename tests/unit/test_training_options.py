@@ -33,7 +33,8 @@ def hparams(tmp_path):
     text = "# A system\n" + "".join(lines) + "opt_class: x\n"
     (folder / "a.yaml").write_text(text)
     text = text.replace("margin: 0 ", "margin: 0.5 ")
-    text = text.replace("top_k: 0 ", "#").replace("speeds: 0", "speeds: !ref")
+    text = text.replace("top_k: 0 ", "#")
+    text = text.replace("speeds: 0", "speeds: !ref <seed>")
     (folder / "b.yaml").write_text(text)
     (folder / "verification.yaml").write_text("margin: 0.987\n")
     return tmp_path
@@ -57,6 +58,7 @@ def test_the_page_has_defaults_files_and_what_was_measured(hparams):
     }
     page = options_page(hparams, [record])
     assert "| `0`, `0.5` |" in row(page, "margin") and "0.987" not in page
+    assert "| `0`, from `seed` |" in row(page, "speeds")
     assert row(page, "margin").endswith("| not measured |")
     assert row(page, "top_k_margin").endswith("| in `top_k` |")
     assert row(page, "top_k").endswith(
@@ -149,6 +151,17 @@ def test_a_speaker_at_another_speed_has_another_class(tone, tmp_path):
         assert example["spk_id_encoded"] == numbers[row] == 7 * speed + speaker
         pitch = torch.fft.rfft(example["sig"]).abs().argmax()
         assert pitch == [400, 360, 440][speed]
+
+
+def test_one_speaker_alone_is_refused(tone, tmp_path):
+    """There is nobody to tell it apart from."""
+    manifest = tmp_path / "train.csv"
+    heading = "ID,duration,wav,start,stop,spk_id"
+    manifest.write_text(f"{heading}\nu1,4.0,{tone},0,16000,anna\n")
+    rows = ManifestRows(manifest, tmp_path)
+    with pytest.raises(AttnError, match="holds one speaker, 'anna'; want two"):
+        speaker_encoder(rows, tmp_path / "labels.txt", 7)
+    assert not (tmp_path / "labels.txt").exists()
 
 
 def test_queries_of_hops_are_spared_from_decay():
