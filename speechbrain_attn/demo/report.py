@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from speechbrain_attn import __version__
 from speechbrain_attn.dataio.tree import find_utterances
 from speechbrain_attn.dataio.trials import trials_from_file
@@ -88,7 +90,7 @@ def load_and_verify(model, data, trials):
 
 
 def describe_machine():
-    """Processor model and number of cores."""
+    """Processor model, number of cores, and what torch uses of it."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -96,7 +98,8 @@ def describe_machine():
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    return f"{name}, {os.cpu_count()} cores"
+    used = torch.backends.cpu.get_cpu_capability()
+    return f"{name}, {os.cpu_count()} cores, {used}"
 
 
 def versions():
