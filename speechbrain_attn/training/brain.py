@@ -148,9 +148,10 @@ class ResumableBrain(sb.Brain):
         # A sampler of batches shares them out among processes by itself.
         self.train_sampler = loader_kwargs["batch_sampler"]
         # What the batches of an epoch follow from, beside seed and number.
+        rows = getattr(dataset, "rows", None)  # of a manifest, if it is of one
         self.epoch_facts = {
             "step_size": self.train_sampler.step_size,
-            "rows": dataset.rows.fingerprint(),
+            "rows": None if rows is None else rows.fingerprint(),
         }
         return loader_kwargs
 
