@@ -51,14 +51,16 @@ most of the errors, the spread of the draws is not well known either: leaving
 the speakers out one by one tells how much each matters, and the tails of that
 set the degrees of freedom of Student's t.
 
-Three limits remain. Where errors are rare and speakers few, Cllr hangs on a
+Four limits remain. Where errors are rare and speakers few, Cllr hangs on a
 few bad pairs of speakers that most samples do not hold, so that no draw of the
 sample knows of them: its interval misses too often, nearly always below. The
 difference of two minDCF is then held less often than their ratio. And for
 minDCF and the actual DCF at a prior of 0.01 the intervals of one system are
 mostly a little too wide: a nontarget trial is drawn by both its speakers, and
 varies three times as much as it should. Less of it, by a second bootstrap of
-pairs, was tried: it held minDCF too seldom with 500 speakers.
+pairs, was tried: it held minDCF too seldom with 500 speakers. And with few
+speakers and an actual DCF near the cost without scores (law "hardest"), its
+interval lies above the true figure too often.
 
 The second table compares two systems on the same trials with the same draws,
 the third gives the time of 1,000 draws.
