@@ -75,7 +75,7 @@ def parse():
     if not is_fast("bf16", "cpu"):
         parser.error(
             "half of the tables are of bfloat16, in which this processor does "
-            "not multiply: each step would take a minute"
+            "not multiply: each step would take some 20 times as long"
         )
     if REFERENCE not in options.systems:
         options.systems.insert(0, REFERENCE)
