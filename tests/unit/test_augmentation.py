@@ -188,7 +188,8 @@ def test_bad_options_are_refused(options, says):
 
 @pytest.mark.parametrize("options", [{"augment_prob": 0}, {"snr_low": 15}])
 def test_the_ends_of_ranges_are_accepted(options):
-    WaveformAugmenter(**options)
+    augment = WaveformAugmenter(**options)
+    assert {key: getattr(augment, key) for key in options} == options
 
 
 @pytest.mark.parametrize("key", ["noise_folder", "rir_folder"])
